@@ -1,0 +1,26 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Thin filters over the pure functions that plan and sum up a rollback."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.sparklio.rollback.plugins.module_utils import _plan, _summary
+
+
+def level1_plan(facts):
+    try:
+        return _plan.level1(facts)
+    except (KeyError, TypeError) as exc:
+        raise AnsibleFilterError(f"sparklio.rollback.level1_plan lacks a fact: {exc}") from exc
+
+
+class FilterModule:
+    def filters(self):
+        return {
+            "level1_plan": level1_plan,
+            "refusal_line": _plan.refusal_line,
+            "plan_lines": _plan.plan_lines,
+            "outcome": _summary.outcome,
+            "summary_lines": _summary.lines,
+        }

@@ -1,0 +1,170 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The last thing an operator reads: what happened, what serves now, what to do next. Korean beside English."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.sparklio.rollback.plugins.module_utils import _verdict
+
+_HEADLINES = {
+    "rolled_back": ("ROLLED BACK", "롤백 완료"),
+    "unchanged": ("NOTHING TO DO", "변경 없음"),
+    "planned": ("DRY RUN", "점검만 수행 (변경 없음)"),
+    "refused": ("REFUSED, nothing was changed", "거부됨, 변경 없음"),
+    "failed": ("FAILED", "실패"),
+    "reverted": ("FAILED AND UNDONE", "실패하여 원래 상태로 되돌림"),
+    "held": ("FAILED AND HELD", "실패, 현재 상태 유지"),
+    "resumed": ("RESUMED: the cut-off run was undone", "중단된 롤백을 되돌림"),
+}
+_ACTS = ("check", "preserve", "prepare", "switch", "validate", "undo", "record")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def lines(outcome: Mapping[str, Any]) -> list[str]:
+    """Return the summary of a run.
+
+    Args:
+        outcome: ``outcome``, ``level``, ``from`` and ``to`` (names), ``serves`` (what serves now, None when that was
+            not proven), ``seconds`` (of each act), ``verdicts``, ``message``, ``run_id``, ``run_dir``,
+            ``branch``, ``next``.
+    """
+    english, korean = _HEADLINES.get(outcome["outcome"], (outcome["outcome"].upper(), ""))
+    result = [f"{english} / {korean}" if korean else english]
+    if outcome.get("to"):
+        result.append(f"from {outcome.get('from')} to {outcome['to']}")
+    if outcome.get("message"):
+        result.append(f"why: {outcome['message']}")
+    result += _verdict.table(outcome.get("verdicts") or [])
+    seconds = outcome.get("seconds") or {}
+    acts = [f"{name} {_duration(seconds[name])}" for name in _ACTS if seconds.get(name) is not None]
+    if acts:
+        total = _duration(sum(seconds[name] for name in _ACTS if seconds.get(name) is not None))
+        result.append(f"time: {', '.join(acts)}; total {total}")
+    if outcome.get("serves"):
+        result.append(f"serves now / 현재 서비스 중: {outcome['serves']}")
+    if outcome.get("branch"):
+        result.append(f"what was there before is kept in branch {outcome['branch']}")
+    if outcome.get("run_dir"):
+        result.append(f"journal on the host: {outcome['run_dir']}/journal.jsonl")
+    for text in outcome.get("next") or []:
+        result.append(f"next / 다음: {text}")
+    return result
+
+
+def unreachable(host: str, message: str) -> list[str]:
+    """What to print when a host went away, since no act can run there any more."""
+    why = " ".join(message.split()).removeprefix("Task failed: ")
+    return [
+        "UNREACHABLE / 접속 불가",
+        f"why: {host} can't be reached: {why}",
+        "next / 다음: check the network, and the address, user and key in the inventory; ssh to it has to work",
+        "next / 다음: if it went away in the middle of a run: ansible-playbook -i INVENTORY playbooks/resume.yml",
+    ]
+
+
+def _with_cure(message: str) -> str:
+    """Add what to do to a message of Ansible's own that names none."""
+    message = " ".join(message.split())
+    if re.search(r"\bsudo: |waiting for become|become password", message):
+        message += " This user can't become another one there: give it a sudo rule, or pass --ask-become-pass."
+    return message
+
+
+def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Decide what a run came to.
+
+    Args:
+        facts: ``level``, ``check_mode``, ``failures`` (each ``host``, ``act``, ``task``, ``message``), ``finished``
+            (``outcome`` and ``message`` of a run that ended early, or None), ``undone`` (True, False, or None when
+            nothing was taken back), ``undo_failure``, ``pending`` (names of steps), ``on_failure``, ``resumed``,
+            ``current`` (the release found at the start), ``plan``,
+            ``run`` (``id``, ``dir``), ``branch``,
+            ``seconds``, ``verdicts``, ``verdict``, ``undo_verdicts``.
+
+    Returns:
+        What ``lines`` shows and other tooling reads; ``close`` is False when the run has to be resumed.
+    """
+    plan, run = facts.get("plan") or {}, facts.get("run") or {}
+    origin = facts.get("origin") or plan.get("from") or {}
+    target = facts.get("target") or plan.get("to") or {}
+    current = facts.get("current") or {}
+    before = origin.get("name") or current.get("tag") or (current.get("commit") or "")[:12] or None
+    after = target.get("name")
+    failures = list(facts.get("failures") or [])
+    result: dict[str, Any] = {
+        "run_id": run.get("id"),
+        "run_dir": run.get("dir"),
+        "level": facts["level"],
+        "from": before,
+        "to": after,
+        "branch": facts.get("branch"),
+        "seconds": dict(facts.get("seconds") or {}),
+        "verdict": facts.get("verdict"),
+        "verdicts": list(facts.get("verdicts") or []),
+        "message": "",
+        "serves": None,
+        "next": [],
+        "close": True,
+    }
+    if facts.get("check_mode") and facts.get("resumed"):
+        return {**result, "outcome": "planned", "message": failures[0]["message"], "next": ["run it without --check"]}
+    if not failures:
+        finished = facts.get("finished")
+        if finished:
+            result.update(outcome=finished["outcome"], message=finished["message"], serves=before)
+        elif facts.get("check_mode"):
+            result.update(outcome="planned", serves=before, next=["run it without --check"], branch=None, run_dir=None)
+        else:
+            result.update(
+                outcome="rolled_back", serves=after, next=["ansible-playbook -i INVENTORY playbooks/validate.yml"]
+            )
+        return result
+    first = next((item for item in failures if item["message"] != "another host failed"), failures[0])
+    act, why = first["act"], _with_cure(str(first["message"]))
+    where = f" on {first['host']}" if len(failures) > 1 else ""
+    back_to = origin.get("tag") or current.get("tag") or before
+    again = f"ansible-playbook -i INVENTORY playbooks/level1.yml -e target_tag={back_to} -e rollback_allow_bad=true"
+    if act == "check":
+        result.update(outcome="refused", message=why, serves=before)
+    elif facts.get("undone") and facts.get("resumed"):
+        result.update(
+            outcome="resumed",
+            message=why,
+            serves=before,
+            verdict="pass",
+            verdicts=list(facts.get("undo_verdicts") or []),
+        )
+    elif facts.get("undone"):
+        result.update(
+            outcome="reverted",
+            message=f"{after} failed in act {act}{where}: {why}",
+            serves=before,
+            undo_verdicts=list(facts.get("undo_verdicts") or []),
+        )
+    elif facts.get("undone") is False:
+        result.update(
+            outcome="failed",
+            message=f"{after} failed in act {act}{where}: {why} The way back to {before} failed too: "
+            f"{facts.get('undo_failure')}",
+            next=[
+                "mend what is named above, then: ansible-playbook -i INVENTORY playbooks/resume.yml",
+                "and prove it: ansible-playbook -i INVENTORY playbooks/validate.yml",
+            ],
+            close=False,
+        )
+    elif not facts.get("pending"):
+        result.update(outcome="failed", message=f"Act {act} failed{where}: {why}", serves=before)
+    else:
+        result.update(
+            outcome="held",
+            message=f"{after} failed in act {act}{where} and was kept, as rollback_on_failure=hold asks: {why}",
+            next=[f"to go back: {again}"],
+        )
+    return result

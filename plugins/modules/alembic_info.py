@@ -1,0 +1,199 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: alembic_info
+short_description: Read which Alembic revisions a database is at
+version_added: "0.1.0"
+description:
+  - Asks the database through the application's own C(env.py), in its own virtual environment, so that the connection is
+    made exactly as the application makes it. An C(env.py) that is synchronous or asynchronous will do.
+  - Reports the heads that the version table holds even when the tree on disk does not know them, as after a checkout
+    of an older release, where C(alembic current) fails with C(Can't locate revision).
+  - Changes nothing. Transactions on PostgreSQL are begun read-only, and no version table is made.
+  - A database that can't be asked is a result (RV(verdict) is V(error)), not a failure of the module.
+options:
+  backend_dir:
+    description: Directory with C(alembic.ini). The script runs in it, as the application does.
+    type: path
+    required: true
+  config:
+    description: Alembic's configuration file, relative to O(backend_dir).
+    type: str
+    default: alembic.ini
+  python:
+    description: The application's Python. By default C(venv/bin/python) or C(.venv/bin/python) in O(backend_dir).
+    type: path
+  env_file:
+    description:
+      - File of environment variables to add, for an application that gets its settings from a service manager.
+        Variables that are set already stay.
+      - A file that does not exist is an error.
+    type: path
+  expected_heads:
+    description: Heads that the database must be at. By default those that the tree on disk declares.
+    type: list
+    elements: str
+  deadline:
+    description: Seconds until it gives up.
+    type: float
+    default: 20
+attributes:
+  check_mode:
+    support: full
+    description: The module changes nothing, so it does the same.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: Read the revisions of the database
+  sparklio.rollback.alembic_info:
+    backend_dir: ~/sparklio_ai_marketing_studio/backend
+  register: database
+"""
+
+RETURN = r"""
+verdict:
+  description: V(pass) when the heads are those expected, V(fail) when they differ, V(error) when they can't be read.
+  returned: always
+  type: str
+  sample: pass
+evidence:
+  description: What was seen, in one line without secrets.
+  returned: always
+  type: str
+  sample: connected to 15.18, at v4_0003, as the tree on disk declares
+connected:
+  description: Whether the database answered.
+  returned: always
+  type: bool
+  sample: true
+heads:
+  description: Revisions in the version table, sorted. Null when it could not be read; empty when there is no table.
+  returned: always
+  type: list
+  elements: str
+  sample: [v4_0003]
+tree_heads:
+  description: Heads that the tree on disk declares, sorted. Null when they can't be read.
+  returned: always
+  type: list
+  elements: str
+  sample: [v4_0003]
+server_version:
+  description: Version of the database server.
+  returned: always
+  type: str
+  sample: 15.18 (Debian 15.18-0+deb12u1)
+error:
+  description: Why the database could not be asked, or null.
+  returned: always
+  type: str
+  sample: 'OperationalError: connection refused'
+tree_error:
+  description: Why the migrations on disk could not be read, or null.
+  returned: always
+  type: str
+seconds:
+  description: Seconds used.
+  returned: always
+  type: float
+  sample: 0.8
+"""
+
+import os
+import secrets
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sparklio.rollback.plugins.module_utils import _alembic, _dotenv
+from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask, secret_values
+
+NOTHING = {"connected": False, "heads": None, "tree_heads": None, "server_version": None, "tree_error": None}
+
+
+class CannotAsk(Exception):
+    """Something that is needed to ask is missing. The message says what, and what to do."""
+
+
+def find_python(backend_dir: str, python: str | None) -> str:
+    """Return the application's Python."""
+    usual = [os.path.join(backend_dir, name, "bin", "python") for name in ("venv", ".venv")]
+    candidates = [python] if python else usual
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+    raise CannotAsk(f"the application's Python is missing: no {' and no '.join(candidates)}")
+
+
+def read_environment(env_file: str | None) -> dict[str, str]:
+    """Return the variables of the environment file, without those that are set already."""
+    if env_file is None:
+        return {}
+    try:
+        with open(env_file, encoding="utf-8-sig", errors="replace") as file:
+            variables = _dotenv.parse(file.read(), os.environ)
+    except OSError as exc:
+        raise CannotAsk(f"the environment file {env_file} can't be read: {exc.strerror}") from exc
+    return {name: value for name, value in _alembic.environment(variables).items() if name not in os.environ}
+
+
+def ask(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
+    """Run the script and return its answer."""
+    backend = params["backend_dir"]
+    if not os.path.isfile(os.path.join(backend, params["config"])):
+        raise CannotAsk(f"there is no {params['config']} in {backend}")
+    python = find_python(backend, params["python"])
+    variables = read_environment(params["env_file"])
+    marker = f"sparklio-{secrets.token_hex(8)}:"
+    try:
+        _rc, stdout, stderr = module.run_command(
+            [python, "-", marker, str(params["deadline"]), params["config"]],
+            data=_alembic.SCRIPT,
+            cwd=backend,
+            environ_update={**variables, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
+            expand_user_and_vars=False,
+            handle_exceptions=False,
+        )
+    except OSError as exc:
+        raise CannotAsk(f"{python} can't be run ({exc.strerror}); try it by hand") from exc
+    hidden = secret_values({**os.environ, **variables})
+    try:
+        return _alembic.parse_answer(stdout, stderr, marker, hidden)
+    except _alembic.AnswerError as exc:
+        raise CannotAsk(f"{python} did not get as far as asking; it said last: {exc}") from exc
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "backend_dir": {"type": "path", "required": True},
+            "config": {"type": "str", "default": "alembic.ini"},
+            "python": {"type": "path"},
+            "env_file": {"type": "path"},
+            "expected_heads": {"type": "list", "elements": "str"},
+            "deadline": {"type": "float", "default": 20},
+        },
+        supports_check_mode=True,
+    )
+    start = time.monotonic()
+    try:
+        answer = ask(module, module.params)
+    except CannotAsk as exc:
+        answer = {**NOTHING, "error": mask(str(exc))}
+    verdict, evidence = _alembic.judge(answer, module.params["expected_heads"])
+    module.exit_json(
+        changed=False, verdict=verdict, evidence=evidence, seconds=round(time.monotonic() - start, 3), **answer
+    )
+
+
+if __name__ == "__main__":
+    main()

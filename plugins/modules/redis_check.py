@@ -1,0 +1,151 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: redis_check
+short_description: Check that Redis answers with the application's own credentials
+version_added: "0.1.0"
+description:
+  - Connects as the application does, logs in, selects its database and sends PING.
+  - Needs neither redis-cli nor a Python library. The password is never shown, and is on no command line.
+  - A server that does not answer is a result, not a failure of the module.
+options:
+  url:
+    description:
+      - Address, such as V(redis://user:password@127.0.0.1:6379/0). Also C(rediss) (TLS) and C(unix).
+      - Exactly one of O(url) and O(env_file).
+    type: str
+  env_file:
+    description: File on the host that holds the address, such as the backend's C(.env).
+    type: path
+  env_key:
+    description: Name of the variable in O(env_file).
+    type: str
+    default: REDIS_URL
+  timeout:
+    description: Seconds that each step may take.
+    type: float
+    default: 5
+  validate_certs:
+    description: Whether the certificate of a C(rediss) server must be valid.
+    type: bool
+    default: true
+  ca_path:
+    description: File with the certificates to trust, in place of the system's.
+    type: path
+attributes:
+  check_mode:
+    support: full
+    description: The module changes nothing, so it does the same.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: Check that Redis answers
+  sparklio.rollback.redis_check:
+    env_file: ~/sparklio_ai_marketing_studio/backend/.env
+"""
+
+RETURN = r"""
+verdict:
+  description: V(pass), V(fail) when the server refuses, V(error) when it can't be reached or asked.
+  returned: always
+  type: str
+  sample: pass
+evidence:
+  description: What was asked and seen, in one line without the password.
+  returned: always
+  type: str
+  sample: "redis://127.0.0.1:6379/0 answered PONG"
+server:
+  description: Address without user and password, or null where it isn't known.
+  returned: always
+  type: str
+  sample: redis://127.0.0.1:6379/0
+seconds:
+  description: Seconds used.
+  returned: always
+  type: float
+  sample: 0.002
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sparklio.rollback.plugins.module_utils import _dotenv, resp
+from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
+
+
+class NoAddress(Exception):
+    """The address is not where it should be. The message says what to do."""
+
+
+def find_url(url: str | None, env_file: str | None, env_key: str) -> str:
+    """Return the address, from the option or from the environment file."""
+    if url:
+        return url
+    try:
+        with open(env_file or "", encoding="utf-8-sig", errors="replace") as file:
+            variables = _dotenv.parse(file.read())
+    except OSError as exc:
+        raise NoAddress(f"the environment file {env_file} can't be read: {exc.strerror}") from exc
+    if not variables.get(env_key):
+        raise NoAddress(f"{env_file} sets no {env_key}; name the variable that holds the address of Redis")
+    return variables[env_key]
+
+
+def check(params: dict[str, Any]) -> tuple[str, str, str | None]:
+    """Return the verdict, the evidence, and the address without credentials."""
+    server = None
+    try:
+        target = resp.parse_url(find_url(params["url"], params["env_file"], params["env_key"]))
+        server = target.shown
+        with resp.Connection(target, params["timeout"], params["validate_certs"], params["ca_path"]) as connection:
+            connection.login()
+            reply = connection.call("PING")
+    except (NoAddress, resp.UrlError) as exc:
+        return "error", str(exc), server
+    except resp.Refused as exc:
+        return "fail", f"{server} refused: {exc}", server
+    except resp.NoAnswer as exc:
+        return "error", f"{server}: {exc}", server
+    if reply != "PONG":
+        return "fail", f"{server} answered {reply!a} to PING, expected PONG", server
+    return "pass", f"{server} answered PONG", server
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "no_log": True},
+            "env_file": {"type": "path"},
+            "env_key": {"type": "str", "default": "REDIS_URL", "no_log": False},
+            "timeout": {"type": "float", "default": 5},
+            "validate_certs": {"type": "bool", "default": True},
+            "ca_path": {"type": "path"},
+        },
+        required_one_of=[("url", "env_file")],
+        mutually_exclusive=[("url", "env_file")],
+        supports_check_mode=True,
+    )
+    start = time.monotonic()
+    verdict, evidence, server = check(module.params)
+    module.exit_json(
+        changed=False,
+        verdict=verdict,
+        evidence=one_line(evidence),
+        server=server,
+        seconds=round(time.monotonic() - start, 3),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: serving_proof
+short_description: Prove which release serves
+version_added: "0.1.0"
+description:
+  - Proves that the tree is at the commit, that every process which answers on the backend's port was started in
+    that tree after the switch, and that the frontend serves the build that belongs to it.
+  - The backend's C(process_start_time_seconds) on its metrics address, read over HTTP, must agree. The frontend
+    must serve the manifest of the build, whose path holds C(BUILD_ID); a server started on another build doesn't.
+options:
+  root:
+    description: The application's clone.
+    type: path
+    required: true
+  commit:
+    description: Full id of the commit that must serve.
+    type: str
+    required: true
+  since:
+    description: When the switch began, in seconds since the epoch on this host.
+    type: float
+    required: true
+  backend_dir:
+    description: Directory of the backend, relative to O(root).
+    type: str
+    default: backend
+  backend_port:
+    description: TCP port of the backend.
+    type: int
+    default: 8000
+  metrics_url:
+    description: Metrics address of the backend.
+    type: str
+    required: true
+  frontend_url:
+    description: Address of the frontend.
+    type: str
+    required: true
+  build_id:
+    description: C(BUILD_ID) that the frontend must serve. Left out, the frontend is not asked.
+    type: str
+  timeout:
+    description: Seconds for each answer.
+    type: int
+    default: 10
+attributes:
+  check_mode:
+    support: full
+    description: It only reads.
+  diff_mode:
+    support: none
+    description: Nothing is changed.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: Prove what serves
+  sparklio.rollback.serving_proof:
+    root: ~/sparklio_ai_marketing_studio
+    commit: "{{ release.target.commit }}"
+    since: "{{ switched_at }}"
+    metrics_url: http://127.0.0.1:8000/metrics
+    frontend_url: http://127.0.0.1:3000
+    build_id: "{{ build.build_id }}"
+"""
+
+RETURN = r"""
+verdicts:
+  description: One verdict for the backend and one for the frontend.
+  type: list
+  elements: dict
+  returned: success
+"""
+
+import os
+import re
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+from ansible_collections.sparklio.rollback.plugins.module_utils import process
+from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
+
+#: The metric comes from /proc/stat's boot time, which is whole seconds.
+_METRIC_SLACK = 1.5
+
+
+def verdict(name: str, value: str, evidence: str, **data: object) -> dict:
+    return {"name": name, "verdict": value, "critical": True, "evidence": evidence, "data": data}
+
+
+def judge_backend(
+    head: str, params: dict, holders: list[process.Process], hidden: set[int], metric: float | None
+) -> dict:
+    """Decide on the backend from what was seen. ``metric`` is None where the release exports no start time."""
+    name, commit, since = "serving_backend", params["commit"], params["since"]
+    directory = os.path.realpath(os.path.join(params["root"], params["backend_dir"]))
+    data = {"head": head, "pids": [item.pid for item in holders], "process_start_time_seconds": metric}
+    if head != commit:
+        return verdict(name, "fail", f"the tree is at {head[:12]}, not at {commit[:12]}", **data)
+    if hidden and not holders and metric is not None and metric >= since - _METRIC_SLACK:
+        return verdict(
+            name,
+            "pass",
+            f"commit {commit[:12]}, /metrics is answered by a process that started after the switch began (it runs as "
+            "another user)",
+            **data,
+        )
+    if hidden or any(item.cwd not in (directory, None) for item in holders):
+        return verdict(
+            name,
+            "fail",
+            f"port {params['backend_port']} is held by a process that is not the backend in {directory}",
+            **data,
+        )
+    if not holders:
+        return verdict(name, "fail", f"nothing listens on port {params['backend_port']}", **data)
+    # The parent of several workers may be older; what answers are its children, who hold the socket too.
+    parents = {item.parent for item in holders}
+    answering = [item for item in holders if item.pid not in parents] or holders
+    old = [item for item in answering if item.started < since]
+    if old:
+        return verdict(
+            name,
+            "fail",
+            f"process {old[0].pid} was started {since - old[0].started:.0f} s before the switch and still serves the "
+            "old code",
+            **data,
+        )
+    if metric is not None and metric < since - _METRIC_SLACK:
+        return verdict(
+            name,
+            "fail",
+            f"/metrics is answered by a process that started {since - metric:.0f} s before the switch",
+            **data,
+        )
+    ages = ", ".join(f"{item.pid} (+{item.started - since:.1f} s)" for item in answering)
+    seen = "and /metrics agrees" if metric is not None else "(this release's /metrics shows no start time)"
+    return verdict(name, "pass", f"commit {commit[:12]}, process {ages} after the switch began, {seen}", **data)
+
+
+def fetch(url: str, timeout: int) -> tuple[int, str]:
+    try:
+        answer = open_url(url, timeout=timeout, use_proxy=False)
+        return answer.getcode(), answer.read(20_000_000).decode("utf-8", "replace")
+    except Exception as exc:
+        return getattr(exc, "code", 0) or 0, str(exc)
+
+
+def prove_backend(params: dict) -> dict:
+    deadline = time.monotonic() + params["timeout"]
+    while True:
+        found = look_at_backend(params)
+        # Workers that are being replaced one by one take a moment.
+        if found["verdict"] == "pass" or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
+
+
+def look_at_backend(params: dict) -> dict:
+    root = os.path.realpath(params["root"])
+    head = Repository(root).line("rev-parse", "HEAD")
+    holders, hidden = process.listeners(params["backend_port"])
+    status, text = fetch(params["metrics_url"], params["timeout"])
+    if status != 200:
+        what = f"status {status}" if status else text[:120]
+        return verdict("serving_backend", "error", f"{params['metrics_url']} gave no metrics ({what})", head=head)
+    match = re.search(r"^process_start_time_seconds ([0-9.eE+]+)$", text, re.MULTILINE)
+    return judge_backend(head, params, holders, hidden, float(match.group(1)) if match else None)
+
+
+def prove_frontend(params: dict) -> dict:
+    build = params["build_id"]
+    url = f"{params['frontend_url'].rstrip('/')}/_next/static/{build}/_buildManifest.js"
+    deadline = time.monotonic() + params["timeout"]
+    while True:
+        status, text = fetch(url, params["timeout"])
+        if status == 200:
+            return verdict("serving_frontend", "pass", f"the server answers for build {build}", build_id=build)
+        if time.monotonic() > deadline:
+            what = f"status {status}" if status else text[:120]
+            return verdict(
+                "serving_frontend",
+                "fail",
+                f"the server does not know build {build} ({what}): another build serves",
+                build_id=build,
+                status=status,
+            )
+        time.sleep(0.5)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "commit": {"type": "str", "required": True},
+            "since": {"type": "float", "required": True},
+            "backend_dir": {"type": "str", "default": "backend"},
+            "backend_port": {"type": "int", "default": 8000},
+            "metrics_url": {"type": "str", "required": True},
+            "frontend_url": {"type": "str", "required": True},
+            "build_id": {"type": "str"},
+            "timeout": {"type": "int", "default": 10},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        verdicts = [prove_backend(module.params)]
+    except GitError as exc:
+        verdicts = [verdict("serving_backend", "error", f"the clone can't be read: {exc}")]
+    if module.params["build_id"]:
+        verdicts.append(prove_frontend(module.params))
+    module.exit_json(changed=False, verdicts=verdicts)
+
+
+if __name__ == "__main__":
+    main()

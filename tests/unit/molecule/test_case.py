@@ -1,0 +1,107 @@
+"""The judge of the molecule cases must be able to say no: each way a case can go wrong turns it red."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[3]
+SPEC = importlib.util.spec_from_file_location("case", PROJECT / "molecule/shared/case.py")
+case = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(case)
+
+TABLES = sorted(PROJECT.glob("molecule/*/vars/cases.yml"))
+BEFORE = {
+    "head": "aaa",
+    "describe": "v1",
+    "dirty": "",
+    "branches": ["main"],
+    "backend": [{"pid": 1, "started": 10.0}],
+    "frontend": [{"pid": 2, "started": 10.0}],
+    "pm2": [{"pid": 2}],
+    "build_id": "b1",
+    "requirements": "r1",
+    "venv": "e1",
+    "settings": {".env": "s1"},
+    "schema": ["h1"],
+    "health": {"code": 200, "body": ""},
+    "web": 200,
+    "lock": None,
+    "run": {"run_id": "one", "records": [], "damaged": 0},
+    "leaks": [],
+}
+REFUSED = {"name": "x", "ends": "failed", "says": ["choose one"]}
+DONE = {"name": "x", "ends": "ok", "serves": "v0", "restarted": True, "changed": 2, "outcome": "rolled_back"}
+AFTER = {
+    **BEFORE,
+    "head": "bbb",
+    "describe": "v0",
+    "backend": [{"pid": 3, "started": 101.0}],
+    "run": {"run_id": "two", "records": [{"event": "end", "outcome": "rolled_back"}], "damaged": 0},
+}
+
+
+def judge(table: dict, code: int, text: str, after: dict, **changes) -> list[str]:
+    return case.judge(table, code, text, BEFORE, {**copy.deepcopy(after), **changes}, ["hunter22"], began=100.0)
+
+
+def test_what_is_as_it_should_be_is_not_complained_about() -> None:
+    assert judge(REFUSED, 2, "no:\n  choose   one", BEFORE) == []
+    assert judge(DONE, 0, "app : changed=2", AFTER) == []
+
+
+@pytest.mark.parametrize("key", case.STILL)
+def test_a_refused_run_touches_nothing(key: str) -> None:
+    assert judge(REFUSED, 2, "choose one", BEFORE, **{key: "other"})
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (0, "choose one"),
+        (2, "something else"),
+        (2, "choose one hunter22"),
+        (2, "choose one\nTraceback (most recent call last):"),
+    ],
+)
+def test_the_end_and_the_words_of_a_refusal(code: int, text: str) -> None:
+    assert judge(REFUSED, code, text, BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "changes"),
+    [
+        (2, "changed=2", {}),
+        (0, "changed=3", {}),
+        (0, "", {}),
+        (0, "changed=2", {"describe": "v1"}),
+        (0, "changed=2", {"dirty": " M x"}),
+        (0, "changed=2", {"backend": BEFORE["backend"]}),
+        (0, "changed=2", {"backend": []}),
+        (0, "changed=2", {"health": {"code": 500, "body": ""}}),
+        (0, "changed=2", {"web": 0}),
+        (0, "changed=2", {"lock": "{}"}),
+        (0, "changed=2", {"leaks": ["journal.jsonl"]}),
+        (0, "changed=2", {"run": {**AFTER["run"], "damaged": 1}}),
+        (0, "changed=2", {"run": {**AFTER["run"], "records": []}}),
+        (0, "changed=2", {"run": {**AFTER["run"], "records": [{"event": "end", "outcome": "failed"}]}}),
+    ],
+)
+def test_a_rollback_is_complete(code: int, text: str, changes: dict) -> None:
+    assert judge(DONE, code, text, AFTER, **changes)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parts[-3])
+def test_tables_hold_only_what_the_driver_knows(path: Path) -> None:
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))["cases"]
+    assert table
+    for entry in table:
+        assert set(entry) <= case.KNOWN
+        assert entry["ends"] in ("ok", "failed")
+        assert all(isinstance(part, str) for part in entry.get("says", []))
+    names = [entry["name"] for entry in table]
+    assert len(names) == len(set(names))

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a module's main() as Ansible would, and return what it prints."""
+
+    def run(module, check=False, **options):
+        with patch_module_args({**options, "_ansible_check_mode": check}), pytest.raises(SystemExit):
+            module.main()
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Git:
+    """A real clone to work on."""
+
+    def __init__(self, path):
+        self.path = path
+        path.mkdir(parents=True)
+        self("init", "-q", "-b", "main")
+
+    def __call__(self, *arguments, date=None):
+        env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+        for who in ("AUTHOR", "COMMITTER"):
+            env.update({f"GIT_{who}_NAME": "T", f"GIT_{who}_EMAIL": "t@example.org"})
+            if date:
+                env[f"GIT_{who}_DATE"] = f"{date} +0000"
+        command = ["git", "-C", str(self.path), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout.strip()
+
+    def write(self, files):
+        for name, text in files.items():
+            path = self.path / name
+            if text is None:
+                path.unlink()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def commit(self, files, tag=None, date=None):
+        self.write(files)
+        self("add", "-A", date=date)
+        self("commit", "-q", "--allow-empty", "-m", f"Release {tag}", date=date)
+        if tag:
+            self("tag", "-a", tag, "-m", tag, date=date)
+        return self("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def git(tmp_path):
+    return Git(tmp_path / "app")

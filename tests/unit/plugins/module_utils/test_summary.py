@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
+
+PLAN = {"from": {"name": "v2"}, "to": {"name": "v1"}}
+
+
+def failure(act, message="it broke", host="app"):
+    return {"host": host, "act": act, "task": "t", "message": message}
+
+
+def outcome(*failures, **facts):
+    return _summary.outcome(
+        {"level": 1, "plan": PLAN, "run": {"id": "r1", "dir": "/s/runs/r1"}, "failures": list(failures), **facts}
+    )
+
+
+@pytest.mark.parametrize(
+    ("failures", "facts", "name", "serves", "close"),
+    [
+        ([], {}, "rolled_back", "v1", True),
+        ([], {"check_mode": True}, "planned", "v2", True),
+        ([], {"finished": {"outcome": "unchanged", "message": "v2 serves already"}}, "unchanged", "v2", True),
+        (["check"], {}, "refused", "v2", True),
+        (["preserve"], {"pending": []}, "failed", "v2", True),
+        (["prepare"], {"pending": []}, "failed", "v2", True),
+        (["switch"], {"pending": ["checkout"], "undone": True}, "reverted", "v2", True),
+        (["validate"], {"pending": ["checkout"], "undone": True}, "reverted", "v2", True),
+        (["switch"], {"pending": ["checkout"], "undone": False, "undo_failure": "no disk"}, "failed", None, False),
+        (["validate"], {"pending": ["checkout"]}, "held", None, True),
+        (["switch"], {"pending": ["checkout"], "undone": True, "resumed": {"run_id": "r1"}}, "resumed", "v2", True),
+        (["switch"], {"pending": ["x"], "undone": False, "resumed": {"run_id": "r1"}}, "failed", None, False),
+    ],
+)
+def test_what_a_run_came_to(failures, facts, name, serves, close):
+    found = outcome(*map(failure, failures), **facts)
+    assert (found["outcome"], found["serves"], found["close"]) == (name, serves, close)
+    assert (found["run_id"], found["from"], found["to"]) == ("r1", "v2", "v1")
+    if failures:
+        assert "it broke" in found["message"]
+    assert all(isinstance(line, str) and "\n" not in line for line in _summary.lines(found))
+
+
+def test_a_way_back_that_failed_says_both_and_what_to_run():
+    found = outcome(failure("switch"), pending=["checkout"], undone=False, undo_failure="no disk")
+    assert "v1 failed in act switch: it broke" in found["message"] and "no disk" in found["message"]
+    assert "playbooks/resume.yml" in found["next"][0]
+
+
+def test_the_failure_that_is_told_is_the_one_that_stopped_the_others():
+    found = outcome(failure("check", "another host failed", "b"), failure("check", "port taken", "a"))
+    assert found["message"] == "port taken"
+
+
+def test_a_held_run_says_how_to_go_back():
+    found = outcome(failure("validate"), pending=["checkout"])
+    assert "target_tag=v2" in found["next"][0]
+
+
+def test_wrong_sudo_gets_a_cure():
+    found = outcome(failure("check", "sudo: a password is\nrequired"))
+    assert "--ask-become-pass" in found["message"] and "\n" not in found["message"]
+
+
+def test_the_last_lines_tell_all_in_two_languages():
+    found = outcome(
+        failure("validate"),
+        pending=["checkout"],
+        undone=True,
+        seconds={"switch": 3.25, "check": 2, "undo": 118.2},
+        branch="backup-1",
+        verdicts=[{"name": "health", "verdict": "fail", "critical": True, "evidence": "500"}],
+    )
+    lines = _summary.lines(found)
+    assert lines[0] == "FAILED AND UNDONE / 실패하여 원래 상태로 되돌림"
+    assert "from v2 to v1" in lines
+    assert any(line.startswith("✗ health") and "500" in line for line in lines)
+    assert "time: check 2.0 s, switch 3.2 s, undo 1 min 58 s; total 2 min 3 s" in lines
+    assert "serves now / 현재 서비스 중: v2" in lines
+    assert "what was there before is kept in branch backup-1" in lines
+    assert "journal on the host: /s/runs/r1/journal.jsonl" in lines
+
+
+def test_an_unknown_outcome_is_shown_all_the_same():
+    assert _summary.lines({"outcome": "odd"}) == ["ODD"]
