@@ -88,17 +88,21 @@ def restarts(scrapes: Sequence[Scrape]) -> int:
     return sum(1 for number in range(1, len(starts)) if starts[number] != starts[number - 1])
 
 
-def alternates(scrapes: Sequence[Scrape]) -> bool:
-    """Say whether a process came back after another one had answered: two behind one port, not a restart."""
+def several_processes(starts: Iterable[float | None]) -> bool:
+    """Say whether a process came back after another one had answered: two behind one port, not a restart.
+
+    Args:
+        starts: ``process_start_time_seconds`` of each scrape, in order; None where it was not exported.
+    """
     seen: set[float] = set()
     previous: float | None = None
-    for scrape in scrapes:
-        if scrape.started is None or scrape.started == previous:
+    for started in starts:
+        if started is None or started == previous:
             continue
-        if scrape.started in seen:
+        if started in seen:
             return True
-        seen.add(scrape.started)
-        previous = scrape.started
+        seen.add(started)
+        previous = started
     return False
 
 

@@ -18,13 +18,8 @@ description:
   - V(error) when there is nothing to measure by. The endpoint is down, answers something else, has no such metric,
     or several processes take turns behind it.
   - A verdict is a result. The module fails only on settings that make no sense.
+extends_documentation_fragment: sparklio.rollback.metrics
 options:
-  urls:
-    description: Addresses of C(/metrics), one for each process. Several are summed.
-    type: list
-    elements: str
-    required: true
-    aliases: [url]
   metric:
     description: Name of the counter.
     type: str
@@ -64,10 +59,6 @@ options:
     description: Seconds between two readings.
     type: float
     default: 2
-  timeout:
-    description: Seconds that one reading may take.
-    type: float
-    default: 5
   fresh_process:
     description:
       - A process that began at most so many seconds ago is counted from its beginning, where its counters were 0.
@@ -75,17 +66,6 @@ options:
       - V(0) always takes the first reading as the origin.
     type: float
     default: 0
-  max_body_mib:
-    description: Largest body that is read, in MiB.
-    type: int
-    default: 64
-  validate_certs:
-    description: Whether the certificate of an https server must be valid.
-    type: bool
-    default: true
-  ca_path:
-    description: File with the certificates to trust, in place of the system's.
-    type: path
 notes:
   - The evidence is looked at five times at the most, and the error that repeated looks add is kept in bounds by
     sharing it out among them. So an interval that just touches the threshold can stay inconclusive.
@@ -197,11 +177,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import _error_rate as er
 from ansible_collections.sparklio.rollback.plugins.module_utils import _exposition as ex
-from ansible_collections.sparklio.rollback.plugins.module_utils import fetch
+from ansible_collections.sparklio.rollback.plugins.module_utils import fetch, scrape
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
-
-STARTED = "process_start_time_seconds"
+from ansible_collections.sparklio.rollback.plugins.module_utils.scrape import STARTED, NothingToMeasure
 
 #: So many readings in a row may fail, as the four of Argo Rollouts' consecutiveErrorLimit.
 CONSECUTIVE_ERRORS = 4
@@ -210,10 +189,6 @@ CONSECUTIVE_ERRORS = 4
 #: enough requests, can't tell whether other processes answer behind the same port.
 FIRST_READINGS = 3
 FIRST_INTERVAL = 0.25
-
-
-class NothingToMeasure(Exception):
-    """The endpoint answers, but not with what can be judged: trying again would not help."""
 
 
 class Settings:
@@ -288,7 +263,7 @@ class Measurement:
             if not self.scrapes[number]:
                 self.fresh[number] = er.is_fresh(began, wall, self.settings.fresh_process)
             self.scrapes[number].append(er.Scrape(at, counters, began))
-        if any(er.alternates(scrapes) for scrapes in self.scrapes):
+        if any(er.several_processes(scrape.started for scrape in scrapes) for scrapes in self.scrapes):
             raise NothingToMeasure(
                 "several processes take turns behind one port, each with counters of its own; run one process, "
                 "or set prometheus_client's multiprocess mode (PROMETHEUS_MULTIPROC_DIR)"
@@ -383,7 +358,7 @@ def measure(
             pages = [(url, read(url)) for url in settings.urls]
             if origin is None:
                 for url, page in pages:
-                    _require(settings, page, url, known_names)
+                    scrape.require(page, settings.metric, url, known_names)
                 origin = now
                 left = max(0.001, begin + settings.deadline - now)
                 plan = er.look_plan(min(settings.window, left), left)
@@ -418,17 +393,8 @@ def measure(
         sleep(max(0.0, min([now + pause, *due]) - clock()))
 
 
-def _require(settings: Settings, page: ex.Exposition, url: str, known_names: Callable[[str], list[str]]) -> None:
-    """Refuse a metric that the endpoint does not know; one that it declares merely has no series yet."""
-    if settings.metric in page.samples or settings.metric in page.types:
-        return
-    similar = ex.nearest(settings.metric, known_names(url))
-    hint = f"the nearest names are {', '.join(similar)}" if similar else "no name there is similar"
-    raise NothingToMeasure(f"{mask(url)} has no metric {settings.metric}; {hint}")
-
-
 ARGUMENT_SPEC = {
-    "urls": {"type": "list", "elements": "str", "required": True, "aliases": ["url"]},
+    **scrape.SPEC,
     "metric": {"type": "str", "default": "sparklio_http_requests_total"},
     "bad": {"type": "str", "default": 'status_code=~"5.."'},
     "total": {"type": "str", "default": ""},
@@ -438,50 +404,24 @@ ARGUMENT_SPEC = {
     "window": {"type": "float", "default": 60},
     "deadline": {"type": "float"},
     "interval": {"type": "float", "default": 2},
-    "timeout": {"type": "float", "default": 5},
     "fresh_process": {"type": "float", "default": 0},
-    "max_body_mib": {"type": "int", "default": 64},
-    "validate_certs": {"type": "bool", "default": True},
-    "ca_path": {"type": "path"},
 }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    params = module.params
+    module = AnsibleModule(
+        argument_spec=ARGUMENT_SPEC,
+        mutually_exclusive=scrape.EXCLUSIVE,
+        required_together=scrape.TOGETHER,
+        supports_check_mode=True,
+    )
     try:
-        settings = Settings(params)
+        settings = Settings(module.params)
+        pages = scrape.Pages(module.params)
     except ValueError as exc:
         module.fail_json(msg=f"These settings can't be used: {exc}.")
-
-    def page(url: str) -> fetch.Response:
-        response = fetch.get(
-            url, params["timeout"], params["max_body_mib"] << 20, None, params["validate_certs"], params["ca_path"]
-        )
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if response.status != 200 or kind in ("text/html", "application/json"):
-            response.close()
-            seen = f"answered {response.status}" + (f" in {kind}" if kind else "")
-            problem = f"GET {mask(url)} {seen}, not metrics; name the address of the metrics endpoint"
-            # A server that is starting or overloaded may answer better at the next reading.
-            raise fetch.FetchError(problem) if response.status in (502, 503, 504) else NothingToMeasure(problem)
-        return response
-
-    def read(url: str) -> ex.Exposition:
-        with page(url) as response:
-            try:
-                return ex.read(response.pieces(), [settings.metric, STARTED])
-            except ex.ExpositionError as exc:
-                raise ex.ExpositionError(f"GET {mask(url)}: {exc}") from exc
-
-    def known_names(url: str) -> list[str]:
-        with page(url) as response:
-            try:
-                return ex.names(response.pieces())
-            except ex.ExpositionError as exc:
-                raise ex.ExpositionError(f"GET {mask(url)}: {exc}") from exc
-
-    module.exit_json(changed=False, **measure(settings, read, known_names))
+    names = [settings.metric, STARTED]
+    module.exit_json(changed=False, **measure(settings, lambda url: pages.read(url, names), pages.known_names))
 
 
 if __name__ == "__main__":

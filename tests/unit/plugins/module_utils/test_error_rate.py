@@ -58,13 +58,14 @@ def test_increases_find_every_request_that_a_scrape_could_see(lives, rng):
 
 def test_restart_and_two_processes_are_told_apart():
     restart = scrapes({}, {}, {}, started=[1.0, 2.0, 2.0])
-    turns = scrapes({}, {}, {}, started=[1.0, 2.0, 1.0])
-    assert (er.restarts(restart), er.alternates(restart)) == (1, False)
-    assert er.alternates(turns)
+    assert er.restarts(restart) == 1
+    assert not er.several_processes([1.0, 2.0, 2.0])
+    assert er.several_processes([1.0, 2.0, 1.0])
+    assert not er.several_processes([1.0, None, 1.0, None])
     assert not er.settled(restart)
     assert er.settled(scrapes({}, {}, {}, {}, started=[1.0, 2.0, 2.0, 2.0]))
     assert er.settled(scrapes({}, started=[1.0]))
-    assert not er.alternates(scrapes({}, {}, {}))
+    assert not er.several_processes([None, None, None])
 
 
 def test_fresh_needs_a_clock_that_agrees():
