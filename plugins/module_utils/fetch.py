@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP GET with limits on time and size, safe to call from several threads at once.
+"""HTTP with limits on time and size, safe to call from several threads at once.
 
 Ansible's ``open_url`` installs its opener for the whole process, so that threads would share each other's settings:
 an opener of our own per request does not. No proxy is used: what is asked is the host's own services.
@@ -31,8 +31,8 @@ class FetchError(Exception):
 class Response:
     """An answer whose body is still to be read."""
 
-    def __init__(self, url: str, raw: http.client.HTTPResponse, ends: float, limit: int) -> None:
-        self.url = mask(url)
+    def __init__(self, asked: str, raw: http.client.HTTPResponse, ends: float, limit: int) -> None:
+        self.asked = asked
         self.status: int = raw.status
         self.headers = raw.headers
         self._raw, self._ends, self._limit = raw, ends, limit
@@ -45,7 +45,7 @@ class Response:
         """
         encoding = self.headers.get("Content-Encoding", "identity")
         if encoding not in ("identity", ""):
-            raise FetchError(f"GET {self.url} answered in the encoding {encoding!r}, which was not asked for")
+            raise FetchError(f"{self.asked} answered in the encoding {encoding!r}, which was not asked for")
         length: Optional[str] = self.headers.get("Content-Length")
         size = 0
         try:
@@ -55,14 +55,14 @@ class Response:
                     break
                 size += len(piece)
                 if size > self._limit:
-                    raise FetchError(f"GET {self.url} answered more than {self._limit} bytes")
+                    raise FetchError(f"{self.asked} answered more than {self._limit} bytes")
                 if time.monotonic() > self._ends:
-                    raise FetchError(f"GET {self.url} did not finish its answer in time ({size} bytes came)")
+                    raise FetchError(f"{self.asked} did not finish its answer in time ({size} bytes came)")
                 yield piece
         except (OSError, http.client.HTTPException) as exc:
-            raise FetchError(f"GET {self.url} broke off its answer after {size} bytes: {_why(exc)}") from exc
+            raise FetchError(f"{self.asked} broke off its answer after {size} bytes: {_why(exc)}") from exc
         if length is not None and length.isdigit() and int(length) != size:
-            raise FetchError(f"GET {self.url} broke off its answer after {size} of {length} bytes")
+            raise FetchError(f"{self.asked} broke off its answer after {size} of {length} bytes")
 
     def body(self) -> bytes:
         """Return the whole body."""
@@ -105,19 +105,36 @@ def get(
     validate_certs: bool = True,
     ca_path: str | None = None,
 ) -> Response:
-    """Ask for a URL, following redirects. An answer with any status is an answer.
+    """Ask for a URL by GET; otherwise as ``send``."""
+    return send("GET", url, timeout, limit, headers, validate_certs, ca_path)
+
+
+def send(
+    method: str,
+    url: str,
+    timeout: float,
+    limit: int,
+    headers: Mapping[str, str] | None = None,
+    validate_certs: bool = True,
+    ca_path: str | None = None,
+    body: bytes | None = None,
+) -> Response:
+    """Send one request, following redirects. An answer with any status is an answer.
 
     Args:
+        method: of HTTP.
         url: http or https.
         timeout: seconds for the whole, connection and body.
         limit: the most bytes that a body may have.
         headers: to send.
         validate_certs: whether the certificate of an https server must be valid.
         ca_path: a file with certificates to trust in place of the system's.
+        body: what to send with it.
 
     Raises:
         FetchError: nothing answered, or the URL is none.
     """
+    asked = f"{method} {mask(url)}"
     ends = time.monotonic() + timeout
     try:
         parts = urlsplit(url)
@@ -134,7 +151,8 @@ def get(
         userinfo, at, host = parts.netloc.rpartition("@")
         if at:
             sent.setdefault("Authorization", "Basic " + base64.b64encode(unquote(userinfo).encode()).decode())
-        request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)), headers=sent)
-        return Response(url, opener.open(request, timeout=max(0.001, timeout)), ends, limit)
+        address = urlunsplit(parts._replace(netloc=host))
+        request = urllib.request.Request(address, data=body, headers=sent, method=method)
+        return Response(asked, opener.open(request, timeout=max(0.001, timeout)), ends, limit)
     except (OSError, http.client.HTTPException, ValueError) as exc:
-        raise FetchError(f"GET {mask(url)}: {_why(exc)}") from exc
+        raise FetchError(f"{asked}: {_why(exc)}") from exc
