@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 Labels = tuple  # of (name, value) pairs, sorted: hashable, and equal for equal series
@@ -23,7 +24,8 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _QUOTED = r'"((?:[^"\\\n]|\\[\\"n])*)"'
 _LABEL = re.compile(rf"[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*)|{_QUOTED})[ \t]*=[ \t]*{_QUOTED}[ \t]*")
 _ESCAPE = re.compile(r'\\([\\"n])')
-_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
+_FIRST = re.compile(rf"({_NAME.pattern})[ \t]*{{[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*")
+_NEXT = re.compile(r"[ \t]*,[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*")
 _MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*')
 
 
@@ -78,13 +80,53 @@ def _parse_labels(line: str, position: int) -> tuple[Labels, int]:
 
 def parse_number(text: str) -> float:
     """Read a value as Prometheus writes it: a decimal number, ``NaN``, ``+Inf`` or ``-Inf``."""
-    if not _NUMBER.fullmatch(text):
-        raise ExpositionError(f"{_shown(text)} is not a number")
-    return float(text)
+    try:
+        # What Python would take beyond that: 1_000, digits of other scripts, space around the number.
+        if "_" in text or not text.isascii() or text != text.strip():
+            raise ValueError
+        return float(text)
+    except ValueError:
+        raise ExpositionError(f"{_shown(text)} is not a number") from None
+
+
+def _value(rest: str, line: str) -> float:
+    """Parse what follows the labels. Timestamp and exemplar are checked for form and left out."""
+    rest, mark, exemplar = rest.partition("#")
+    fields = list(filter(None, rest.replace("\t", " ").split(" ")))
+    if not 1 <= len(fields) <= 2:
+        raise ExpositionError(f"expected a value and at most a timestamp in {_shown(line)}")
+    if mark:
+        if exemplar.lstrip(" \t")[:1] != "{":
+            raise ExpositionError(f"what follows the value is no exemplar in {_shown(line)}")
+        end = _parse_labels(exemplar, exemplar.index("{") + 1)[1]
+        if not 1 <= len(exemplar[end:].split()) <= 2:
+            raise ExpositionError(f"the exemplar has no value in {_shown(line)}")
+    if len(fields) == 2:
+        parse_number(fields[1])
+    return parse_number(fields[0])
+
+
+@lru_cache(maxsize=16)
+def _shape(pieces: tuple[str, ...]) -> tuple[str, list[str]] | None:
+    """Return the names of the metric and of its labels, given what stands before each quoted value of a line.
+
+    It is the same for all series of a metric, so it is looked up and not parsed again. None: not that simple.
+    """
+    matches = [(_NEXT if number else _FIRST).fullmatch(piece) for number, piece in enumerate(pieces)]
+    if not all(matches) or not matches:
+        return None
+    labels = [match.group(match.lastindex) for match in matches]
+    return (matches[0].group(1), labels) if len(set(labels)) == len(labels) else None
 
 
 def parse_sample(line: str) -> tuple[str, Labels, float]:
-    """Parse one line that is a sample. Timestamp and exemplar are checked for form and left out."""
+    """Parse one line that is a sample: the name, the labels and the value."""
+    if "\\" not in line:
+        pieces = line.split('"')
+        shape = _shape(tuple(pieces[:-1:2]))
+        if shape and pieces[-1][:1] == "}":
+            labels = sorted(zip(shape[1], pieces[1::2]))  # noqa: B905 (strict= came with Python 3.10)
+            return shape[0], tuple(labels), _value(pieces[-1][1:], line)
     match = _NAME.match(line)
     if not match:
         raise ExpositionError(f"no metric name at the start of {_shown(line)}")
@@ -94,40 +136,30 @@ def parse_sample(line: str) -> tuple[str, Labels, float]:
         labels, position = _parse_labels(line, start + 1)
     elif start == position:
         raise ExpositionError(f"no value in {_shown(line)}")
-    rest, mark, exemplar = line[position:].partition("#")
-    fields = rest.split()
-    if not 1 <= len(fields) <= 2:
-        raise ExpositionError(f"expected a value and at most a timestamp in {_shown(line)}")
-    if mark:
-        if exemplar.lstrip(" \t")[:1] != "{":
-            raise ExpositionError(f"what follows the value is no exemplar in {_shown(line)}")
-        end = _parse_labels(exemplar, exemplar.index("{") + 1)[1]
-        if not 1 <= len(exemplar[end:].split()) <= 2:
-            raise ExpositionError(f"the exemplar has no value in {_shown(line)}")
-    for field in fields:
-        parse_number(field)
-    return name, labels, float(fields[0])
+    return name, labels, _value(line[position:], line)
 
 
 def _complete_lines(chunks: Iterable[bytes]) -> Iterable[bytes]:
     """Regroup pieces so that each ends with a line's end."""
-    rest = b""
-    first = True
+    held: list[bytes] = []  # joined only at a line's end: a body may come a byte at a time
+    size = 0
+    blank = True
     for chunk in chunks:
-        data = rest + chunk
-        if first and data.lstrip():
-            first = False
-            if data.lstrip().startswith(b"<"):
+        if blank and chunk.strip():
+            blank = False
+            if chunk.lstrip().startswith(b"<"):
                 raise ExpositionError("the answer is HTML or XML, not metrics")
-        end = data.rfind(b"\n") + 1
-        rest = data[end:]
-        if len(rest) > MAX_LINE:
-            raise ExpositionError(f"a line is longer than {MAX_LINE} bytes")
+        end = chunk.rfind(b"\n") + 1
         if end:
-            yield data[:end]
-    if rest.strip():
+            yield b"".join([*held, chunk[:end]])
+            held, size = [], 0
+        held.append(chunk[end:])
+        size += len(chunk) - end
+        if size > MAX_LINE:
+            raise ExpositionError(f"a line is longer than {MAX_LINE} bytes")
+    if any(piece.strip() for piece in held):
         raise ExpositionError("the answer was cut off: its last line has no end")
-    if first:
+    if blank:
         raise ExpositionError("the answer is empty")
 
 
@@ -151,19 +183,18 @@ def read(chunks: Iterable[bytes], wanted: Iterable[str]) -> Exposition:
     """
     # OpenMetrics declares counters without their suffix, so the search is for the shorter name.
     needles = {name: (name[: -len("_total")] if name.endswith("_total") else name).encode() for name in wanted}
+    heads = {name: tuple(name.encode() + following for following in (b"{", b" ", b"\t")) for name in needles}
     samples: dict[str, dict[Labels, float]] = {}
     types: dict[str, str] = {}
     for block in _complete_lines(chunks):
         for name, needle in needles.items():
-            position = block.find(needle)
-            while position >= 0:
-                start = block.rfind(b"\n", 0, position) + 1
+            end = -1
+            while (position := block.find(needle, end + 1)) >= 0:
+                start = block.rfind(b"\n", end + 1, position) + 1 or end + 1
                 end = block.index(b"\n", position)
                 before = block[start:position].strip(b" \t")
-                after = position + len(name)
-                exact = block[position:after] == name.encode() and block[after : after + 1] in (b"{", b" ", b"\t")
-                if exact and not before:
-                    line = _text(block[position:end]).strip(" \t\r")
+                if not before and block.startswith(heads[name], position):
+                    line = _text(block[position:end]).rstrip(" \t\r")
                     _name, labels, value = parse_sample(line)
                     series = samples.setdefault(name, {})
                     if labels in series:
@@ -177,7 +208,6 @@ def read(chunks: Iterable[bytes], wanted: Iterable[str]) -> Exposition:
                             types[name] = kind
                         elif fields[2] == needle.decode() and kind == "counter":
                             types.setdefault(name, kind)
-                position = block.find(needle, end)
     return Exposition(samples, types)
 
 
