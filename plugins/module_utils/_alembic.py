@@ -17,8 +17,9 @@ SCRIPT = r"""
 import json, os, sys, threading
 
 marker, seconds, config_file = sys.argv[1], float(sys.argv[2]), sys.argv[3]
-answer = dict.fromkeys(("heads", "tree_heads", "server_version", "error", "tree_error"), None)
-answer["connected"] = False
+count_seconds, tables = float(sys.argv[4]), sys.argv[5:]
+answer = dict.fromkeys(("heads", "tree_heads", "server_version", "error", "tree_error", "rows_error"), None)
+answer.update(connected=False, rows={})
 out = os.fdopen(os.dup(1), "w")
 
 
@@ -28,7 +29,9 @@ def say():
 
 
 def give_up():
-    answer["error"] = "no answer from the database within %g seconds" % seconds
+    # What is known by then stays: a slow count must not hide the schema.
+    late = "no answer from the database within %g seconds" % seconds
+    answer["rows_error" if answer["connected"] else "error"] = late
     say()
     os._exit(0)
 
@@ -43,6 +46,29 @@ def shown(exc):
     return type(exc).__name__ + (": " + text if text else "")
 
 
+def count(connection):
+    from fnmatch import filter as matching
+
+    from sqlalchemy import inspect
+
+    existing = inspect(connection).get_table_names() if tables else []
+    for wanted in tables:
+        for name in matching(existing, wanted) or [wanted]:
+            try:
+                answer["rows"][name] = count_table(connection, name) if name in existing else None
+            except Exception as exc:
+                answer["rows_error"] = name + ": " + shown(exc)
+
+
+def count_table(connection, name):
+    # A savepoint, since a count that is cancelled would spoil the transaction for all the others.
+    with connection.begin_nested():
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL statement_timeout = %d" % (1000 * count_seconds))
+        quoted = connection.dialect.identifier_preparer.quote_identifier(name)
+        return connection.exec_driver_sql("SELECT count(*) FROM " + quoted).scalar()
+
+
 def ask_directly(address):
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import create_engine
@@ -53,6 +79,7 @@ def ask_directly(address):
         answer.update(heads=found, connected=True)
         if connection.dialect.name == "postgresql":
             answer["server_version"] = connection.exec_driver_sql("SHOW server_version").scalar()
+        count(connection)
 
     if make_url(address).get_dialect().is_async:
         import asyncio
@@ -97,6 +124,7 @@ try:
             answer["server_version"] = context.connection.exec_driver_sql("SHOW server_version").scalar()
         else:
             answer["server_version"] = ".".join(str(n) for n in context.dialect.server_version_info or ()) or None
+        count(context.connection)
         return []
 
     with EnvironmentContext(config, script, fn=look, dont_mutate=True):
@@ -148,7 +176,7 @@ def parse_answer(stdout: str, stderr: str, marker: str, secrets: Iterable[str] =
     for line in reversed(stdout.splitlines()):
         if line.startswith(marker):
             answer = json.loads(line[len(marker) :])
-            for key in ("error", "tree_error"):
+            for key in ("error", "tree_error", "rows_error"):
                 if answer.get(key):
                     answer[key] = one_line(mask(answer[key], secrets))
             return answer

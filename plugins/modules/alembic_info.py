@@ -6,13 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: alembic_info
-short_description: Read which Alembic revisions a database is at
+short_description: Read which Alembic revisions a database is at, and how many rows it holds
 version_added: "0.1.0"
 description:
   - Asks the database through the application's own C(env.py), in its own virtual environment, so that the connection is
     made exactly as the application makes it. An C(env.py) that is synchronous or asynchronous will do.
   - Reports the heads that the version table holds even when the tree on disk does not know them, as after a checkout
     of an older release, where C(alembic current) fails with C(Can't locate revision).
+  - Counts the rows of tables in the same transaction, so that what a database holds can be compared with what it held.
   - Changes nothing. Transactions on PostgreSQL are begun read-only, and no version table is made.
   - A database that can't be asked is a result (RV(verdict) is V(error)), not a failure of the module.
 options:
@@ -25,8 +26,13 @@ options:
     type: str
     default: alembic.ini
   python:
-    description: The application's Python. By default C(venv/bin/python) or C(.venv/bin/python) in O(backend_dir).
+    description: The application's Python. By default that of the first of O(venvs) that exists.
     type: path
+  venvs:
+    description: Virtual environments to look for the application's Python in, relative to O(backend_dir).
+    type: list
+    elements: str
+    default: [venv, .venv]
   env_file:
     description:
       - File of environment variables to add, for an application that gets its settings from a service manager.
@@ -37,6 +43,17 @@ options:
     description: Heads that the database must be at. By default those that the tree on disk declares.
     type: list
     elements: str
+  count_tables:
+    description:
+      - Tables to count the rows of. C(*) and C(?) stand for any characters, as in V(brand*).
+      - A count that fails does not touch the verdict.
+    type: list
+    elements: str
+    default: []
+  count_timeout:
+    description: Seconds that PostgreSQL may take to count one table, and to wait for its lock.
+    type: float
+    default: 5
   deadline:
     description: Seconds until it gives up.
     type: float
@@ -56,6 +73,7 @@ EXAMPLES = r"""
 - name: Read the revisions of the database
   sparklio.rollback.alembic_info:
     backend_dir: ~/sparklio_ai_marketing_studio/backend
+    count_tables: [users, "brand*"]
   register: database
 """
 
@@ -101,6 +119,16 @@ tree_error:
   description: Why the migrations on disk could not be read, or null.
   returned: always
   type: str
+rows:
+  description: Rows of each counted table. Null for one that does not exist; one that could not be counted is left out.
+  returned: always
+  type: dict
+  sample: {"users": 120, "brands": 40, "brand_learnings": null}
+rows_error:
+  description: Why a table could not be counted, or null.
+  returned: always
+  type: str
+  sample: 'workflows: QueryCanceled: canceling statement due to statement timeout'
 seconds:
   description: Seconds used.
   returned: always
@@ -117,16 +145,24 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import _alembic, _dotenv
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask, secret_values
 
-NOTHING = {"connected": False, "heads": None, "tree_heads": None, "server_version": None, "tree_error": None}
+NOTHING = {
+    "connected": False,
+    "heads": None,
+    "tree_heads": None,
+    "server_version": None,
+    "tree_error": None,
+    "rows": {},
+    "rows_error": None,
+}
 
 
 class CannotAsk(Exception):
     """Something that is needed to ask is missing. The message says what, and what to do."""
 
 
-def find_python(backend_dir: str, python: str | None) -> str:
+def find_python(backend_dir: str, python: str | None, venvs: list[str]) -> str:
     """Return the application's Python."""
-    usual = [os.path.join(backend_dir, name, "bin", "python") for name in ("venv", ".venv")]
+    usual = [os.path.join(backend_dir, name, "bin", "python") for name in venvs]
     candidates = [python] if python else usual
     for candidate in candidates:
         if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
@@ -151,12 +187,15 @@ def ask(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
     backend = params["backend_dir"]
     if not os.path.isfile(os.path.join(backend, params["config"])):
         raise CannotAsk(f"there is no {params['config']} in {backend}")
-    python = find_python(backend, params["python"])
+    python = find_python(backend, params["python"], params["venvs"])
     variables = read_environment(params["env_file"])
     marker = f"sparklio-{secrets.token_hex(8)}:"
     try:
         _rc, stdout, stderr = module.run_command(
-            [python, "-", marker, str(params["deadline"]), params["config"]],
+            [
+                *(python, "-", marker, str(params["deadline"]), params["config"]),
+                *(str(params["count_timeout"]), *params["count_tables"]),
+            ],
             data=_alembic.SCRIPT,
             cwd=backend,
             environ_update={**variables, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
@@ -180,6 +219,9 @@ def main() -> None:
             "python": {"type": "path"},
             "env_file": {"type": "path"},
             "expected_heads": {"type": "list", "elements": "str"},
+            "venvs": {"type": "list", "elements": "str", "default": ["venv", ".venv"]},
+            "count_tables": {"type": "list", "elements": "str", "default": []},
+            "count_timeout": {"type": "float", "default": 5},
             "deadline": {"type": "float", "default": 20},
         },
         supports_check_mode=True,

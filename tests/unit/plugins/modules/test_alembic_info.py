@@ -48,6 +48,20 @@ asyncio.run(run())
 """
 
 
+COUNT_HOOK = """
+import time
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def wait(connection, cursor, statement, *rest):
+    if "count(*)" in statement:
+        HERE
+"""
+
+
 BROKEN = "#!/bin/sh\ncat >/dev/null\necho broken venv >&2\nexit 1\n"
 
 
@@ -149,6 +163,34 @@ def test_a_database_that_can_not_be_asked_is_an_error_without_its_password(backe
     found = run(capfd, backend, env_file=str(backend / ".env"))
     assert "postgresql://u:***@h/db ***" in found["error"]
     assert "hunter22" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("text", [SYNC, "raise RuntimeError('no settings')"], ids=["env.py", "without env.py"])
+def test_rows_are_counted_where_there_are_tables(backend, capfd, text):
+    write_env(backend, COUNT_HOOK.replace("HERE", "if 'spoilt' in statement: raise RuntimeError('cancelled')") + text)
+    (backend / ".env").write_text(f"DATABASE_URL=sqlite:///{backend}/app.db\n")
+    with sqlite3.connect(backend / "app.db") as database:
+        for table, rows in (("users", 3), ("brands", 0), ("brand_learnings", 2), ('odd"name', 1), ("spoilt", 1)):
+            quoted = table.replace('"', '""')
+            database.execute(f'CREATE TABLE "{quoted}" (id INTEGER)')
+            database.executemany(f'INSERT INTO "{quoted}" VALUES (?)', [(n,) for n in range(rows)])
+    database.close()
+    tables = ["spoilt", "users", "brand*", "agents", 'odd"name']
+    found = run(capfd, backend, env_file=str(backend / ".env"), count_tables=tables)
+    assert found["verdict"] == "pass", found
+    assert found["rows"] == {"users": 3, "brands": 0, "brand_learnings": 2, "agents": None, 'odd"name': 1}
+    assert found["rows_error"] == "spoilt: RuntimeError: cancelled"
+    assert run(capfd, backend)["rows"] == {}
+
+
+def test_a_slow_count_does_not_hide_the_schema(backend, capfd):
+    with sqlite3.connect(backend / "app.db") as database:
+        database.execute("CREATE TABLE users (id INTEGER)")
+    database.close()
+    write_env(backend, COUNT_HOOK.replace("HERE", "time.sleep(60)") + SYNC)
+    found = run(capfd, backend, count_tables=["users"], deadline=4)
+    assert (found["verdict"], found["heads"], found["rows"]) == ("pass", ["two"], {})
+    assert "within 4 seconds" in found["rows_error"]
 
 
 def test_silence_has_an_end(backend, capfd):
