@@ -279,10 +279,10 @@ def test_memory_follows_the_answer_and_not_the_body():
         tracemalloc.stop()
 
 
-def test_a_body_may_come_a_byte_at_a_time():
+def test_a_body_may_come_in_crumbs():
     comment = b"# " + b"x" * (ex.MAX_LINE // 2) + b"\n"
-    raw = comment + f'{NAME}{{a="1"}} 5\n'.encode()
-    pieces = (raw[at : at + 1] for at in range(len(raw)))
+    raw = 3 * comment + f'{NAME}{{a="1"}} 5\n'.encode()
+    pieces = (raw[at : at + 5] for at in range(0, len(raw), 5))
     assert ex.read(pieces, [NAME]).samples == {NAME: {(("a", "1"),): 5.0}}
 
 
