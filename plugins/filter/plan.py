@@ -22,5 +22,6 @@ class FilterModule:
             "refusal_line": _plan.refusal_line,
             "plan_lines": _plan.plan_lines,
             "outcome": _summary.outcome,
+            "outcome_of_hosts": _summary.of_hosts,
             "summary_lines": _summary.lines,
         }

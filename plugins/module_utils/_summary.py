@@ -20,6 +20,8 @@ _HEADLINES = {
     "held": ("FAILED AND HELD", "실패, 현재 상태 유지"),
     "resumed": ("RESUMED: the cut-off run was undone", "중단된 롤백을 되돌림"),
 }
+#: From bad to good: of several hosts the worst speaks for the run.
+_RANKS = ("failed", "held", "reverted", "refused", "rolled_back", "resumed", "planned", "unchanged")
 _ACTS = ("check", "preserve", "prepare", "switch", "validate", "undo", "record")
 
 
@@ -53,6 +55,8 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
         result.append(f"what was there before is kept in branch {outcome['branch']}")
     if outcome.get("run_dir"):
         result.append(f"journal on the host: {outcome['run_dir']}/journal.jsonl")
+    for host, item in (outcome.get("hosts") or {}).items():
+        result.append(f"{host}: {item['outcome']}, serves {item.get('serves') or 'unproven'}")
     for text in outcome.get("next") or []:
         result.append(f"next / 다음: {text}")
     return result
@@ -168,3 +172,26 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             next=[f"to go back: {again}"],
         )
     return result
+
+
+def of_hosts(outcomes: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return what a run came to on all of its hosts: the worst outcome, with each host's own under ``hosts``.
+
+    A release serves only where it serves on every host; the seconds of an act are those of the slowest host.
+
+    Args:
+        outcomes: name of a host to what ``outcome`` returned for it, None for one that came to no end (it was
+            unreachable); at least one has an outcome.
+    """
+    known = {host: dict(item) for host, item in outcomes.items() if item}
+    worst = min(known.values(), key=lambda item: _RANKS.index(item["outcome"]))
+    if len(outcomes) == 1:
+        return worst
+    serving = {item.get("serves") if item else None for item in outcomes.values()}
+    acts = {act for item in known.values() for act in item["seconds"]}
+    return {
+        **worst,
+        "serves": serving.pop() if len(serving) == 1 else None,
+        "seconds": {act: max(item["seconds"].get(act, 0) for item in known.values()) for act in acts},
+        "hosts": {host: known.get(host, {"outcome": "unreachable", "serves": None}) for host in outcomes},
+    }

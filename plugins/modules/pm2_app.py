@@ -91,12 +91,18 @@ conflict:
 
 import json
 import os
+import subprocess
+import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, RunError
+
+
+#: The least that a command of pm2 is given; its daemon starts with the first one.
+COMMAND_SECONDS = 60
 
 
 class Pm2Error(Exception):
@@ -142,9 +148,27 @@ class App:
         executable = self.module.get_bin_path(self.params["executable"])
         if executable is None:
             raise FileNotFoundError(self.params["executable"])
-        return self.module.run_command(
-            [executable, *arguments], environ_update={"PM2_DISCRETE_MODE": "true"}, handle_exceptions=False
-        )
+        seconds = max(COMMAND_SECONDS, self.params["timeout"])
+        # Into files: the daemon that pm2 starts at its first use would hold pipes open for ever.
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            try:
+                done = subprocess.run(
+                    [executable, *arguments],
+                    env={**os.environ, "PM2_DISCRETE_MODE": "true"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    timeout=seconds,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired as exc:
+                raise Pm2Error(
+                    f"pm2 {' '.join(arguments)} did not end within {seconds} s; see on the host whether its daemon "
+                    "answers: pm2 ping"
+                ) from exc
+            out.seek(0)
+            err.seek(0)
+            return done.returncode, out.read(), err.read()
 
     def instances(self) -> list[dict]:
         code, out, err = self.call("jlist")

@@ -125,8 +125,8 @@ _PROBE = (
 
 def interpreter(live: str | None, python: str | None) -> tuple[str, str, str]:
     """Version, machine and base interpreter of the present environment, or of ``python``."""
-    candidates = [python] if python else [os.path.join(live, "bin", "python")] if live else []
-    for candidate in [*candidates, "python3"]:
+    candidates = [python] if python else [*([os.path.join(live, "bin", "python")] if live else []), "python3"]
+    for candidate in candidates:
         try:
             done = subprocess.run(
                 [candidate, "-c", _PROBE],
@@ -140,6 +140,8 @@ def interpreter(live: str | None, python: str | None) -> tuple[str, str, str]:
             return version, machine, base
         except (OSError, subprocess.SubprocessError, ValueError):
             continue
+    if python:
+        raise artifacts.ArtifactError(f"rollback_python is set to {python}, which is no working Python on this host.")
     raise artifacts.ArtifactError(
         "There is no working Python to make an environment with. Install python3, or set rollback_python."
     )

@@ -84,3 +84,17 @@ def test_the_last_lines_tell_all_in_two_languages():
 
 def test_an_unknown_outcome_is_shown_all_the_same():
     assert _summary.lines({"outcome": "odd"}) == ["ODD"]
+
+
+def test_of_several_hosts_the_worst_speaks():
+    good = outcome(seconds={"check": 3.0, "switch": 2.0})
+    bad = outcome(failure("switch"), pending=["checkout"], undone=True, seconds={"check": 5.0})
+    assert _summary.of_hosts({"a": good}) == good
+    both = _summary.of_hosts({"a": good, "b": bad})
+    assert (both["outcome"], both["message"], both["serves"]) == ("reverted", bad["message"], None)
+    assert both["seconds"] == {"check": 5.0, "switch": 2.0}
+    assert {host: item["outcome"] for host, item in both["hosts"].items()} == {"a": "rolled_back", "b": "reverted"}
+    lost = _summary.of_hosts({"a": good, "b": None})
+    assert (lost["serves"], lost["hosts"]["b"]["outcome"]) == (None, "unreachable")
+    assert any(line.startswith("b: unreachable, serves unproven") for line in _summary.lines(lost))
+    assert _summary.of_hosts({"a": good, "b": good})["serves"] == good["serves"]

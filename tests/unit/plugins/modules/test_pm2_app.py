@@ -17,6 +17,8 @@ if sys.argv[1] == "jlist":
     print(state["notice"])
     print(json.dumps(state["apps"]))
     print(state["after"])
+elif state["breaks"] == "hang":
+    time.sleep(60)
 elif state["breaks"] == "exit":
     print("[PM2][ERROR] Process x not found", file=sys.stderr)
     sys.exit(1)
@@ -122,3 +124,11 @@ def test_a_host_without_pm2_or_the_application(pm2, tmp_path):
     found = pm2("observed", executable=str(tmp_path / "none"))
     assert (found["installed"], found["found"]) == (False, False)
     assert "pm2 has no application sparklio-frontend" in pm2(apps=[])["msg"]
+
+
+def test_a_pm2_that_hangs_is_left_in_time(pm2, monkeypatch):
+    pm2(apps=[instance(1, pm2.chdir)], check=True)
+    monkeypatch.setattr(module, "COMMAND_SECONDS", 2)
+    found = pm2(apps=[instance(1, pm2.chdir)], breaks="hang")
+    assert found["failed"] and "did not end within 2 s" in found["msg"] and "pm2 ping" in found["msg"]
+    assert pm2.records()[-1]["status"] == "failed"

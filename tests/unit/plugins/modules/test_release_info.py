@@ -88,7 +88,8 @@ def test_tags_are_fetched_from_the_remote_but_not_in_check_mode(call, clone, tmp
     clone("-C", str(other), "checkout", "-q", BAD)
     late = "v4.0.20250115-1500"
     clone("tag", late, GOOD)
-    assert call(module, check=True, path=str(other), target_tag=late)["problems"][0]["code"] == "unknown_tag"
+    unknown = call(module, check=True, path=str(other), target_tag=late)["problems"][0]
+    assert unknown["code"] == "unknown_tag" and "a dry run fetches no tags" in unknown["message"]
     assert call(module, path=str(other), target_tag=late)["problems"] == []
 
 

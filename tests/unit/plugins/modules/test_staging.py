@@ -55,6 +55,11 @@ def pip_place(prefix):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def test_a_python_that_the_user_names_is_used_or_refused(env):
+    found = env(python="/nowhere/python3", check=True)
+    assert found["failed"] and "rollback_python is set to /nowhere/python3, which is no working Python" in found["msg"]
+
+
 def test_the_same_requirements_stage_nothing(env):
     found = env(target="old")
     assert found["action"] == "unchanged" and found["live"] == str(env.live)
