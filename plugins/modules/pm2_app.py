@@ -100,7 +100,6 @@ from ansible.module_utils.urls import open_url
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, RunError
 
-
 #: The least that a command of pm2 is given; its daemon starts with the first one.
 COMMAND_SECONDS = 60
 

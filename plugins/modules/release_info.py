@@ -236,15 +236,15 @@ def gather(module: AnsibleModule) -> dict:
         module.fail_json(msg=f"{root} can't be read as a git clone: {exc}. {cure}.")
     warnings: list[str] = []
     malformed = params["target_tag"] and _releases.tag_problem(params["target_tag"], params["tag_pattern"])
-    if params["fetch"] and not module.check_mode and not malformed and params["target_tag"]:
+    wanted = params["fetch"] and params["target_tag"] and not malformed
+    if wanted and not module.check_mode:
         try:
             if params["remote"] in repo.line("remote").split():
                 repo.run("fetch", "--quiet", "--tags", "--no-recurse-submodules", params["remote"], timeout=60)
         except GitError as exc:
             warnings.append(f"the tags could not be fetched from {params['remote']}: {exc}")
-    elif params["fetch"] and module.check_mode and not malformed and params["target_tag"]:
-        if repo.commit_of(f"refs/tags/{params['target_tag']}") is None:
-            warnings.append(f"a dry run fetches no tags; {params['remote']} may have it: git fetch --tags in the clone")
+    elif wanted and repo.commit_of(f"refs/tags/{params['target_tag']}") is None:
+        warnings.append(f"a dry run fetches no tags; {params['remote']} may have it: git fetch --tags in the clone")
     tags = all_tags(repo, params["tag_pattern"])
     bad = _journal.left_because_bad(State(params["state_dir"]).summaries()) if params["state_dir"] else []
     last_good = _releases.last_good(tags, head, bad)
