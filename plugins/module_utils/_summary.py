@@ -174,13 +174,13 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def of_hosts(outcomes: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
+def of_hosts(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a run came to on all of its hosts: the worst outcome, with each host's own under ``hosts``.
 
     A release serves only where it serves on every host; the seconds of an act are those of the slowest host.
 
     Args:
-        outcomes: name of a host to what ``outcome`` returned for it, None for one that came to no end (it was
+        outcomes: name of a host to what ``outcome`` returned for it, empty for one that came to no end (it was
             unreachable); at least one has an outcome.
     """
     known = {host: dict(item) for host, item in outcomes.items() if item}

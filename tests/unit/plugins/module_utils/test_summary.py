@@ -94,7 +94,7 @@ def test_of_several_hosts_the_worst_speaks():
     assert (both["outcome"], both["message"], both["serves"]) == ("reverted", bad["message"], None)
     assert both["seconds"] == {"check": 5.0, "switch": 2.0}
     assert {host: item["outcome"] for host, item in both["hosts"].items()} == {"a": "rolled_back", "b": "reverted"}
-    lost = _summary.of_hosts({"a": good, "b": None})
+    lost = _summary.of_hosts({"a": good, "b": {}})
     assert (lost["serves"], lost["hosts"]["b"]["outcome"]) == (None, "unreachable")
     assert any(line.startswith("b: unreachable, serves unproven") for line in _summary.lines(lost))
     assert _summary.of_hosts({"a": good, "b": good})["serves"] == good["serves"]
