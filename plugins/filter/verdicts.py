@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.sparklio.rollback.plugins.module_utils import _verdict
+from ansible_collections.sparklio.rollback.plugins.module_utils import _rows, _verdict
 
 
 class FilterModule:
@@ -15,4 +15,5 @@ class FilterModule:
             "overall_verdict": _verdict.overall,
             "verdict_table": _verdict.table,
             "verdict_failure": _verdict.failure,
+            "row_verdicts": _rows.verdicts,
         }

@@ -12,6 +12,14 @@ Verdict = Mapping[str, Any]
 
 MARKS = {"pass": "✓", "fail": "✗", "inconclusive": "?", "error": "✗"}
 
+#: The levels of the runbook's checklist, in its order, and their headings.
+LEVELS = {
+    "system": "System / 시스템",
+    "function": "Function / 기능",
+    "performance": "Performance / 성능",
+    "data": "Data / 데이터",
+}
+
 #: What Ansible adds to a module's result, and what the verdict says by itself.
 _NOT_DATA = {
     "name", "verdict", "critical", "evidence", "changed", "failed", "failed_when_result", "skipped", "invocation",
@@ -37,15 +45,23 @@ def make(name: str, verdict: str, evidence: Any, critical: bool = True, **data: 
     }
 
 
-def from_results(results: Mapping[str, Mapping[str, Any]], noncritical: Iterable[str] = ()) -> list[dict[str, Any]]:
+def from_results(
+    results: Mapping[str, Mapping[str, Any]],
+    noncritical: Iterable[str] = (),
+    levels: Mapping[str, Iterable[str]] | None = None,
+    needs: Mapping[str, Iterable[str]] | None = None,
+) -> list[dict[str, Any]]:
     """Turn what modules returned into verdicts, in the order given.
 
     Args:
         results: name of a check to its module's result. A result with ``verdicts`` stands for all of those; one that
             was skipped, or is empty, for none; one that failed is an error.
         noncritical: names of checks that decide nothing.
+        levels: levels to the names of their checks. The verdicts are put in this order, then in the one of the names.
+        needs: name of a check to those that it can't hold without. Where one of them did not hold, it decides nothing.
     """
     relaxed = set(noncritical)
+    places = {name: (level, place) for level, names in (levels or {}).items() for place, name in enumerate(names)}
     found = []
     for name, result in results.items():
         if not result or result.get("skipped"):
@@ -60,9 +76,19 @@ def from_results(results: Mapping[str, Mapping[str, Any]], noncritical: Iterable
             if data is None:
                 data = {key: value for key, value in item.items() if key not in _NOT_DATA}
             label = str(item.get("name") or name)
-            critical = bool(item.get("critical", True)) and label not in relaxed
-            found.append(make(label, str(item["verdict"]), item.get("evidence", ""), critical, **data))
-    return found
+            critical = bool(item.get("critical", True)) and not {label, name} & relaxed
+            verdict = make(label, str(item["verdict"]), item.get("evidence", ""), critical, **data)
+            key = label if label in places else name
+            found.append((key, {**verdict, "level": places[key][0]} if key in places else verdict))
+    lost = {item["name"] for _key, item in found if item["verdict"] in ("fail", "error")}
+    for key, item in found:
+        missing = [name for name in (needs or {}).get(key, ()) if name in lost]
+        if missing and item["verdict"] != "pass":
+            item.update(critical=False, evidence=one_line(f"{item['evidence']}; {missing[0]} did not hold either"))
+    order = list(levels or {})
+    last = (len(order), 0)
+    found.sort(key=lambda pair: (order.index(places[pair[0]][0]), places[pair[0]][1]) if pair[0] in places else last)
+    return [item for _key, item in found]
 
 
 def failed(verdicts: Iterable[Verdict]) -> list[Verdict]:
@@ -85,15 +111,24 @@ def _width(text: str) -> int:
 
 
 def table(verdicts: Sequence[Verdict]) -> list[str]:
-    """Return one aligned line a verdict, for a terminal. A check that is not critical is never a cross."""
+    """Return one aligned line a verdict, for a terminal, under the headings of their levels where they have some.
+
+    A check that is not critical is never a cross.
+    """
     width = max([_width(item["name"]) for item in verdicts], default=0)
     kinds = max([len(item["verdict"]) for item in verdicts], default=0)
-    lines = []
+    margin = "  " if any(item.get("level") for item in verdicts) else ""
+    lines: list[str] = []
+    above = None
     for item in verdicts:
+        level = item.get("level")
+        if level != above:
+            lines.append(LEVELS.get(level or "", level or "Other / 기타"))
+            above = level
         mark = MARKS[item["verdict"]] if item["critical"] or item["verdict"] == "pass" else "⚠"
         note = "" if item["critical"] or item["verdict"] == "pass" else " (non-critical)"
         name = item["name"] + " " * (width - _width(item["name"]))
-        lines.append(f"{mark} {name}  {item['verdict']:<{kinds}}  {item['evidence']}{note}")
+        lines.append(f"{margin}{mark} {name}  {item['verdict']:<{kinds}}  {item['evidence']}{note}")
     return lines
 
 

@@ -65,6 +65,69 @@ def test_results_become_verdicts():
     assert found[2]["evidence"] == "Traceback boom"
 
 
+LEVELS = {"system": ["health", "objects"], "function": ["agent", "asset"], "data": ["data"]}
+ROWS = {"verdicts": [_verdict.make("data_users", "fail", "2 rows, 1 fewer than before")]}
+
+
+def test_verdicts_are_put_in_the_order_of_their_levels():
+    results = {
+        "data": ROWS,
+        "other": {"verdict": "pass", "evidence": ""},
+        "agent": {"verdict": "pass", "evidence": ""},
+        "objects": {"verdict": "pass", "evidence": ""},
+        "health": {"verdict": "pass", "evidence": ""},
+    }
+    found = _verdict.from_results(results, [], LEVELS)
+    assert [(item["name"], item.get("level")) for item in found] == [
+        ("health", "system"),
+        ("objects", "system"),
+        ("agent", "function"),
+        ("data_users", "data"),
+        ("other", None),
+    ]
+
+
+def test_a_name_covers_all_verdicts_of_its_check():
+    (item,) = _verdict.from_results({"data": ROWS}, ["data"])
+    assert (item["name"], item["critical"]) == ("data_users", False)
+    (item,) = _verdict.from_results({"data": ROWS}, ["data_users"])
+    assert not item["critical"]
+    (item,) = _verdict.from_results({"data": ROWS}, ["data_brands"])
+    assert item["critical"]
+
+
+def test_what_can_not_hold_without_another_decides_nothing_when_that_did_not_hold():
+    needs = {"asset": ["objects", "database"], "agent": ["ollama"]}
+    results = {
+        "objects": {"verdict": "error", "evidence": "connection refused"},
+        "asset": {"verdict": "fail", "evidence": "answered 503"},
+        "agent": {"verdict": "fail", "evidence": "status is error"},
+        "ollama": {"verdict": "pass", "evidence": "", "critical": False},
+    }
+    found = {item["name"]: item for item in _verdict.from_results(results, [], None, needs)}
+    assert {name for name, item in found.items() if item["critical"]} == {"objects", "agent"}
+    assert found["asset"]["evidence"] == "answered 503; objects did not hold either"
+    results["asset"]["verdict"] = "pass"
+    assert {item["name"]: item for item in _verdict.from_results(results, [], None, needs)}["asset"]["critical"]
+
+
+def test_levels_head_their_lines_and_all_lines_are_aligned():
+    results = {
+        "health": {"verdict": "pass", "evidence": "fine"},
+        "agent": {"verdict": "inconclusive", "evidence": "not made"},
+        "사용자": {"verdict": "pass", "evidence": "3"},
+    }
+    levels = {"system": ["health"], "function": ["agent"], "data": ["사용자"]}
+    assert _verdict.table(_verdict.from_results(results, ["agent"], levels)) == [
+        "System / 시스템",
+        "  ✓ health  pass          fine",
+        "Function / 기능",
+        "  ⚠ agent   inconclusive  not made (non-critical)",
+        "Data / 데이터",
+        "  ✓ 사용자  pass          3",
+    ]
+
+
 def test_the_table_is_aligned_and_marks_what_counts():
     lines = _verdict.table(
         [
