@@ -19,6 +19,11 @@ from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mas
 
 STARTED = "process_start_time_seconds"
 
+MIXED = (
+    "several processes take turns behind one port, each with counters of its own; run one process, or set "
+    "prometheus_client's multiprocess mode (PROMETHEUS_MULTIPROC_DIR)"
+)
+
 #: How to reach a server: part of SPEC, and for modules that ask something other than metrics pages.
 CONNECTION_SPEC: dict[str, dict[str, Any]] = {
     "timeout": {"type": "float", "default": 5},
