@@ -129,6 +129,8 @@ class Pages:
                 return parse(response.pieces())
             except ex.ExpositionError as exc:
                 raise ex.ExpositionError(f"GET {mask(url)}: {exc}") from exc
+            except fetch.TooLarge as exc:
+                raise NothingToMeasure(f"{exc}; if that is a metrics page, raise max_body_mib") from exc
 
 
 def require(page: ex.Exposition, metric: str, url: str, known_names: Callable[[str], list[str]]) -> None:
