@@ -4,21 +4,32 @@
 
 Repeated looks: deciding "as soon as the 95 % interval is clear of the threshold" at every scrape would be wrong far
 more often than in 5 % of the cases (Armitage, McPherson, Rowe: "Repeated significance tests on accumulating data",
-J. R. Stat. Soc. A 132, 1969). So the error is spent over a number of looks that is planned before the first one: half
-of it at the last look and the rest in equal parts at the earlier ones, each look using its own share. By Bonferroni's
-inequality (Dunn: "Multiple comparisons among means", J. Am. Stat. Assoc. 56, 1961) the chance of any wrong verdict is
-then at most the whole error, however the looks depend on each other.
+J. R. Stat. Soc. A 132, 1969). So ``Looks`` spends the error that is allowed little by little, by the time that has
+passed (Lan, DeMets: "Discrete sequential boundaries for clinical trials", Biometrika 70, 1983; by calendar time:
+"Group sequential procedures: calendar versus information time", Stat. Med. 8, 1989). What each look spends is exact
+for a binomial count at the threshold, with no normal approximation (Jennison, Turnbull: "Group Sequential Methods
+with Applications to Clinical Trials", 2000, chapter 12). A rate farther from the threshold errs less often.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from operator import mul, sub
 from statistics import NormalDist
 from typing import NamedTuple
 
-#: Planned looks at the evidence. More of them gain little (Pocock, Biometrika 64, 1977) and make each look stricter.
-LOOKS = 5
+#: Of the error, so much may be spent at the first look already: a fresh process has often served enough by then.
+FIRST_SHARE = 0.2
+
+#: A look takes so much more requests than the one before: it would tell nothing new, and it costs time to work out.
+GROWTH = 1.1
+
+#: Without start times, so many readings may not see counters fall twice: no process lives that shortly.
+RECENT = 10
+
+#: Above it a double can't count one by one.
+LARGEST = 2.0**53
 
 
 class Scrape(NamedTuple):
@@ -42,17 +53,17 @@ class Rate(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The verdict (pass, fail, inconclusive), why, and the interval at the confidence that this look had."""
+    """The verdict (pass, fail, inconclusive), why, and up to and from how many bad ones this look would decide."""
 
     verdict: str
     reason: str
-    interval: tuple[float, float]
-    confidence: float
+    pass_at_most: int | None = None
+    fail_from: int | None = None
 
 
 def bad_values(counters: Mapping[Hashable, float]) -> list[Hashable]:
-    """Return the series whose value no counter can have: NaN, infinite or negative."""
-    return [series for series, value in counters.items() if not (math.isfinite(value) and value >= 0)]
+    """Return the series whose value no counter can have: NaN, infinite, negative, or too large to count by."""
+    return [series for series, value in counters.items() if not 0 <= value <= LARGEST]
 
 
 def increases(scrapes: Sequence[Scrape], from_zero: bool = False) -> dict[Hashable, float]:
@@ -68,9 +79,12 @@ def increases(scrapes: Sequence[Scrape], from_zero: bool = False) -> dict[Hashab
     """
     total: dict[Hashable, float] = {}
     last: dict[Hashable, float] = {}
+    began: float | None = None
     for number, scrape in enumerate(scrapes):
-        if number and scrape.started != scrapes[number - 1].started and scrape.started is not None:
-            last = {}
+        if scrape.started is not None:
+            if began not in (None, scrape.started):
+                last = {}
+            began = scrape.started
         for series, value in scrape.counters.items():
             if number == 0 and not from_zero:
                 grown = 0.0
@@ -82,10 +96,20 @@ def increases(scrapes: Sequence[Scrape], from_zero: bool = False) -> dict[Hashab
     return total
 
 
+def _fell(before: Scrape, after: Scrape) -> bool:
+    return any(value < before.counters.get(series, 0.0) for series, value in after.counters.items())
+
+
+def _replaced(before: Scrape, after: Scrape) -> bool:
+    """Say whether another process answered: it began at another time or, where that is not known, a counter fell."""
+    if before.started is None or after.started is None:
+        return _fell(before, after)
+    return before.started != after.started
+
+
 def restarts(scrapes: Sequence[Scrape]) -> int:
     """Return how often the process was seen to be another one than before."""
-    starts = [scrape.started for scrape in scrapes if scrape.started is not None]
-    return sum(1 for number in range(1, len(starts)) if starts[number] != starts[number - 1])
+    return sum(map(_replaced, scrapes, scrapes[1:]))
 
 
 def several_processes(starts: Iterable[float | None]) -> bool:
@@ -104,6 +128,19 @@ def several_processes(starts: Iterable[float | None]) -> bool:
         seen.add(started)
         previous = started
     return False
+
+
+def mixed(scrapes: Sequence[Scrape]) -> bool:
+    """Say whether several processes answer in turn, each with counters of its own, so that nothing can be counted.
+
+    One that began earlier comes back; or counters fall although the process is the same (two can begin in the same
+    clock tick); or, where start times are not exported, they fall again and again.
+    """
+    falls = [number for number in range(1, len(scrapes)) if _fell(scrapes[number - 1], scrapes[number])]
+    known = [number for number in falls if not _replaced(scrapes[number - 1], scrapes[number])]
+    blind = [number for number in falls if scrapes[number].started is None]
+    again = any(gap < RECENT for gap in map(sub, blind[1:], blind))
+    return bool(known) or again or several_processes(scrape.started for scrape in scrapes)
 
 
 def settled(scrapes: Sequence[Scrape], quiet: int = 3) -> bool:
@@ -143,27 +180,117 @@ def wilson(bad: float, total: float, confidence: float = 0.95) -> tuple[float, f
     return low, high
 
 
-def look_plan(window: float, deadline: float, looks: int = LOOKS) -> list[float]:
-    """Return the times, in seconds after the first scrape, at which the evidence is looked at.
+def _binomial(trials: int, chance: float) -> tuple[int, list[float]]:
+    """Return the probabilities of so many hits, without the ends that are negligible, and where they begin."""
+    peak = int((trials + 1) * chance)
+    height = math.exp(
+        math.lgamma(trials + 1)
+        - math.lgamma(peak + 1)
+        - math.lgamma(trials - peak + 1)
+        + peak * math.log(chance)
+        + (trials - peak) * math.log1p(-chance)
+    )
+    odds = chance / (1 - chance)
+    below, above = [], [height]
+    hits, value = peak, height
+    while hits > 0 and value > 1e-15:
+        value *= hits / (trials - hits + 1) / odds
+        below.append(value)
+        hits -= 1
+    first, hits, value = hits, peak, height
+    while hits < trials and value > 1e-15:
+        value *= (trials - hits) / (hits + 1) * odds
+        above.append(value)
+        hits += 1
+    return first, [*reversed(below), *above]
 
-    They are spread evenly over the window, with the first at 0 (a fresh process may have served enough already), and
-    one more at the deadline where that lies behind the window.
+
+def _convolved(long: list[float], short: list[float]) -> list[float]:
+    turned = short[::-1]
+    margin = [0.0] * (len(short) - 1)
+    padded = [*margin, *long, *margin]
+    return [sum(map(mul, padded[at : at + len(short)], turned)) for at in range(len(long) + len(short) - 1)]
+
+
+class Looks:
+    """Judges counts that grow, as often as wanted, with a bound on the chance of any wrong verdict.
+
+    It holds how likely each number of bad ones is that no look has decided on yet, if the rate were exactly the
+    threshold. Of that, each look cuts off both ends as far as the error allowed up to then goes: few bad ones pass,
+    many fail.
     """
-    inside = looks - 1 if deadline > window else looks
-    times = [window * number / (inside - 1) for number in range(inside - 1)]
-    return [*times, window, deadline] if deadline > window else [*times, window]
 
+    def __init__(
+        self,
+        threshold: float,
+        horizon: float,
+        min_requests: float = 0,
+        error: float = 0.01,
+        confidence: float = 0.95,
+    ) -> None:
+        """Begin.
 
-def look_confidence(look: int, looks: int, confidence: float = 0.95) -> float:
-    """Return the confidence to use at one look (counted from 0), so that all together keep ``confidence``."""
-    error = 1 - confidence
-    if looks == 1:
-        return confidence
-    return 1 - (error / 2 if look >= looks - 1 else error / 2 / (looks - 1))
+        Args:
+            threshold: a fraction over 0 and under 1; a rate at or above it is too high.
+            horizon: seconds after which the last look is due.
+            min_requests: below so many requests there is no verdict.
+            error: the chance of V(pass) at a rate that is too high, and of V(fail) at one that is not, at most.
+            confidence: of Wilson's interval, which must be clear of the threshold too.
+        """
+        if not (0 < threshold < 1 and 0 < error < 0.5):
+            raise ValueError("a threshold lies between 0 and 1, and an error between 0 and 0.5")
+        self._threshold, self._horizon, self._min_requests = threshold, horizon, min_requests
+        self._error, self._confidence = error, confidence
+        self._total = 0
+        self._first, self._chances = 0, [1.0]
+        self._spent_low = self._spent_high = 0.0
+        self._limits: tuple[int | None, int | None] = (None, None)
+
+    def judge(self, measured: Rate, at: float) -> Decision:
+        """Look at the counts so far, ``at`` seconds after the beginning."""
+        total, bad = round(measured.total), round(measured.bad)
+        if total <= 0:
+            return Decision("inconclusive", "no traffic")
+        if total < self._min_requests:
+            few = f"fewer than the {self._min_requests:g} requests that a verdict needs"
+            return Decision("inconclusive", few, *self._limits)
+        undecided = "too few requests to tell the rate from the threshold"
+        last = at >= self._horizon
+        if not last and self._total <= total < GROWTH * self._total:
+            return Decision("inconclusive", undecided, *self._limits)
+        passes, fails = self._limits = self._spend(total, 1.0 if last else at / self._horizon)
+        low, high = wilson(measured.bad, measured.total, self._confidence)
+        if passes is not None and bad <= passes and high < self._threshold:
+            return Decision("pass", "the interval is under the threshold", passes, fails)
+        if fails is not None and bad >= fails and low >= self._threshold:
+            return Decision("fail", "the interval is over the threshold", passes, fails)
+        return Decision("inconclusive", undecided, passes, fails)
+
+    def _spend(self, total: int, time: float) -> tuple[int | None, int | None]:
+        """Go on to ``total`` requests, cut both ends off, and return up to and from where they are cut."""
+        if total < self._total:
+            # The counts began anew: what was spent stays spent, so the bound holds.
+            self._total, self._first, self._chances = 0, 0, [1.0]
+        if total > self._total:
+            first, more = _binomial(total - self._total, self._threshold)
+            self._first += first
+            self._chances = _convolved(*sorted((self._chances, more), key=len, reverse=True))
+        self._total = total
+        allowed = self._error * (FIRST_SHARE + (1 - FIRST_SHARE) * time)
+        low, high = 0, len(self._chances)
+        while low < high and self._spent_low + self._chances[low] <= allowed:
+            self._spent_low += self._chances[low]
+            low += 1
+        while high > low and self._spent_high + self._chances[high - 1] <= allowed:
+            self._spent_high += self._chances[high - 1]
+            high -= 1
+        passes, fails = self._first + low - 1, self._first + high
+        self._first, self._chances = self._first + low, self._chances[low:high]
+        return passes if passes >= 0 else None, fails if fails <= total else None
 
 
 def decide(measured: Rate, threshold: float, min_requests: float, confidence: float) -> Decision:
-    """Judge one look: pass when the interval is under the threshold, fail when it is over it, else inconclusive.
+    """Judge by a single look: pass when the interval is under the threshold, fail when it is over it.
 
     Args:
         measured: bad of total.
@@ -171,15 +298,4 @@ def decide(measured: Rate, threshold: float, min_requests: float, confidence: fl
         min_requests: below so many requests there is no verdict.
         confidence: of the interval, a fraction.
     """
-    low, high = wilson(measured.bad, measured.total, confidence)
-    if measured.total <= 0:
-        verdict, reason = "inconclusive", "no traffic"
-    elif measured.total < min_requests:
-        verdict, reason = "inconclusive", f"fewer than the {min_requests:g} requests that a verdict needs"
-    elif high < threshold:
-        verdict, reason = "pass", "the interval is under the threshold"
-    elif low >= threshold:
-        verdict, reason = "fail", "the interval is over the threshold"
-    else:
-        verdict, reason = "inconclusive", "too few requests to tell the rate from the threshold"
-    return Decision(verdict, reason, (low, high), confidence)
+    return Looks(threshold, 0, min_requests, (1 - confidence) / 2, confidence).judge(measured, 0)

@@ -6,20 +6,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: metric_error_rate
-short_description: Judge the share of bad requests by the counters of a metrics endpoint
+short_description: Judge the share of bad requests by the counters of metrics endpoints or of a Prometheus server
 version_added: "0.1.0"
 description:
-  - Reads a counter from one or several metrics endpoints again and again, and judges which share of its increase
-    is bad.
+  - Judges which share of a counter's increase is bad. The counter is read from one or several metrics endpoints again
+    and again, or from what a Prometheus server has stored.
   - The increase is taken for each series by itself and survives a restart of the process.
-  - V(pass) when the interval of the rate lies under O(threshold_percent), V(fail) when it lies over it,
-    V(inconclusive) when the requests are too few to tell. It answers as soon as the evidence decides, after three
-    readings at the earliest.
+  - V(pass) when the rate lies under O(threshold_percent), V(fail) when it lies over it, V(inconclusive) when the
+    requests are too few to tell. It answers as soon as the evidence decides. From endpoints it takes five readings
+    at the least, within a second; from Prometheus one query may do.
   - V(error) when there is nothing to measure by. The endpoint is down, answers something else, has no such metric,
-    or several processes take turns behind it.
+    or several processes take turns behind it; or Prometheus can not scrape the process now.
   - A verdict is a result. The module fails only on settings that make no sense.
 extends_documentation_fragment: sparklio.rollback.metrics
 options:
+  urls:
+    description: Addresses of C(/metrics), one for each process. Several are summed. Either this or O(prometheus_url).
+    type: list
+    elements: str
+    required: false
+    aliases: [url]
+  prometheus_url:
+    description:
+      - Address of a Prometheus server, or of what has its HTTP API, with the path before C(/api/v1) if there is one.
+      - O(bad) and O(total) may then name the labels of the target, such as C(job) and C(instance).
+      - The window then lies before the beginning of the measurement, and is answered from at once if that decides.
+        O(window) should hold three scrapes or more.
+    type: str
   metric:
     description: Name of the counter.
     type: str
@@ -35,25 +48,32 @@ options:
     type: str
     default: ""
   threshold_percent:
-    description: The rate that is too high, in percent.
+    description: The rate that is too high, in percent, over 0 and under 100.
     type: float
     default: 5
   min_requests:
     description: Below so many requests there is no verdict.
     type: int
     default: 20
+  max_wrong_percent:
+    description:
+      - Chance of a wrong verdict, in percent, over 0 and under 50. It bounds the chance of V(pass) at a rate that is
+        too high, and that of V(fail) at one that is not, whatever the rate and however often the evidence is looked at.
+      - It takes requests that succeed or fail independently of each other, as every such bound does.
+    type: float
+    default: 1
   confidence_percent:
-    description: Confidence of the verdict and of the interval, in percent.
+    description: Confidence of the interval that is shown. It has to be clear of the threshold for a verdict, too.
     type: float
     default: 95
   window:
-    description: Seconds of observation after which the verdict is due.
+    description: Seconds to observe.
     type: float
     default: 60
   deadline:
     description:
-      - Seconds after which the module answers in any case. Between O(window) and then it goes on only where
-        the evidence does not decide. By default as long as O(window).
+      - Seconds after which the module answers in any case. By default as long as O(window).
+      - With O(prometheus_url) it goes on so long where the stored window does not decide; V(0) asks once.
     type: float
   interval:
     description: Seconds between two readings.
@@ -61,15 +81,20 @@ options:
     default: 2
   fresh_process:
     description:
-      - A process that began at most so many seconds ago is counted from its beginning, where its counters were 0.
-        Else the first reading is the origin.
+      - A process that began at most so many seconds before the first reading is counted from its beginning, where its
+        counters were 0. Else the first reading is the origin.
       - V(0) always takes the first reading as the origin.
     type: float
     default: 0
 notes:
-  - The evidence is looked at five times at the most, and the error that repeated looks add is kept in bounds by
-    sharing it out among them. So an interval that just touches the threshold can stay inconclusive.
-  - With 0 bad requests and a threshold of 5 %, about 100 requests are needed for V(pass) at the end and 145 before it.
+  - With 0 bad requests, a threshold of 5 % and a chance of 1 % to be wrong, V(pass) takes 90 requests at the deadline
+    and about 120 at the beginning.
+  - How the error of repeated looks is kept in bounds is told, with its sources, in C(module_utils/_error_rate.py).
+  - Two processes behind one port are told by C(process_start_time_seconds), or by counters that fall again and again.
+    Five readings miss two that answer equally often once in 16 times; later ones make up for it where the traffic does
+    not decide at once. One process that answers alone is counted rightly, it is only not all.
+  - Counts are made from the samples that Prometheus has stored. They differ a little from C(increase()) in RV(query),
+    which extrapolates to the ends of the window and leaves out the value that a series begins with.
 attributes:
   check_mode:
     support: full
@@ -77,12 +102,19 @@ attributes:
   diff_mode:
     support: none
     description: There is nothing to compare.
+seealso:
+  - name: Prometheus HTTP API
+    description: Instant queries, which this module asks.
+    link: https://prometheus.io/docs/prometheus/latest/querying/api/
+  - name: Prometheus query functions
+    description: How increase() extrapolates.
+    link: https://prometheus.io/docs/prometheus/latest/querying/functions/#increase
 author:
   - Sparklio infrastructure team (@sparklio)
 """
 
 EXAMPLES = r"""
-- name: Measure the errors since the backend was started, for 20 seconds at the most
+- name: Measure the errors since the backend was started, for 30 seconds at the most
   sparklio.rollback.metric_error_rate:
     urls: [http://127.0.0.1:8000/metrics]
     total: endpoint!~"/health|/metrics"
@@ -97,6 +129,14 @@ EXAMPLES = r"""
     metric: sparklio_agent_executions_total
     bad: status=~"error|timeout"
     threshold_percent: 20
+
+- name: Judge the last five minutes by what Prometheus has stored, at once
+  sparklio.rollback.metric_error_rate:
+    prometheus_url: https://prometheus.example.org
+    bearer_token_file: /etc/sparklio/prometheus.token
+    total: job="sparklio"
+    window: 300
+    deadline: 0
 """
 
 RETURN = r"""
@@ -109,7 +149,7 @@ evidence:
   description: What was measured, in one line.
   returned: always
   type: str
-  sample: "0 of 214 bad = 0.00 % (95 % interval 0.00 to 1.76 %), threshold 5 %; 4 readings in 6.1 s"
+  sample: "0 of 214 bad = 0.00 % (95 % interval 0.00 to 1.76 %), threshold 5 %; 7 readings in 4.1 s"
 reason:
   description: Why the verdict is what it is.
   returned: always
@@ -126,12 +166,6 @@ interval_percent:
   type: list
   elements: float
   sample: [0.0, 1.76]
-decision_interval_percent:
-  description: The wider interval that the verdict rests on, since the evidence is looked at more than once.
-  returned: always
-  type: list
-  elements: float
-  sample: [0.0, 3.39]
 threshold_percent:
   description: As given.
   returned: always
@@ -142,8 +176,17 @@ counts:
   returned: always
   type: dict
   sample: {"bad": 0.0, "total": 214.0}
+limits:
+  description:
+    - What the last look at the evidence asked for. C(pass_at_most) is the number of bad requests up to which it would
+      pass, C(fail_from) that from which it would fail. Null where no number would do.
+  returned: always
+  type: dict
+  sample: {"pass_at_most": 3, "fail_from": 23}
 samples:
-  description: Every reading. Seconds after the first one, the counts so far, or what went wrong.
+  description:
+    - Every reading. Seconds after the first one, the counts so far, or what went wrong.
+    - With O(prometheus_url) every query, and the counts of the window up to then.
   returned: always
   type: list
   elements: dict
@@ -170,14 +213,16 @@ seconds:
   sample: 6.1
 """
 
+import re
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import _error_rate as er
 from ansible_collections.sparklio.rollback.plugins.module_utils import _exposition as ex
-from ansible_collections.sparklio.rollback.plugins.module_utils import fetch, scrape
+from ansible_collections.sparklio.rollback.plugins.module_utils import _prometheus as prom
+from ansible_collections.sparklio.rollback.plugins.module_utils import fetch, prometheus, scrape
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
 from ansible_collections.sparklio.rollback.plugins.module_utils.scrape import STARTED, NothingToMeasure
@@ -185,34 +230,42 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.scrape import ST
 #: So many readings in a row may fail, as the four of Argo Rollouts' consecutiveErrorLimit.
 CONSECUTIVE_ERRORS = 4
 
-#: Before so many readings there is no verdict, and they are taken quickly: a single one, even of a fresh process with
-#: enough requests, can't tell whether other processes answer behind the same port.
-FIRST_READINGS = 3
-FIRST_INTERVAL = 0.25
+#: Before so many readings of an endpoint there is no verdict, and they are taken quickly: a single one, even of a fresh
+#: process with enough requests, can't tell whether other processes answer behind the same port.
+FIRST_READINGS = 5
+FIRST_INTERVAL = 0.2
+
+#: A wall clock that moved so many seconds more or less than the steady one was set meanwhile.
+CLOCK_SET = 1.0
 
 
 class Settings:
     """The module's options, checked."""
 
     def __init__(self, params: dict[str, Any]) -> None:
-        self.urls: list[str] = params["urls"]
+        self.urls: list[str] = params["urls"] or []
+        self.prometheus_url: str | None = params["prometheus_url"]
         self.metric: str = params["metric"]
         self.bad = ex.parse_selector(params["bad"])
         self.total = ex.parse_selector(params["total"])
         self.threshold = params["threshold_percent"] / 100
         self.confidence = params["confidence_percent"] / 100
+        self.wrong = params["max_wrong_percent"] / 100
         self.min_requests: int = params["min_requests"]
         self.window: float = params["window"]
         self.deadline: float = params["window"] if params["deadline"] is None else params["deadline"]
         self.interval: float = params["interval"]
         self.fresh_process: float = params["fresh_process"]
         problems = {
-            "urls names no address": not self.urls,
+            "urls names no address": not self.urls and not self.prometheus_url,
+            "metric is no name of a metric": not re.fullmatch("[a-zA-Z_:][a-zA-Z0-9_:]*", self.metric),
             "bad selects nothing; name at least one condition": not self.bad.matchers,
-            "threshold_percent must be over 0 and at most 100": not 0 < self.threshold <= 1,
+            "threshold_percent must be over 0 and under 100": not 0 < self.threshold < 1,
             "confidence_percent must be at least 50 and under 100": not 0.5 <= self.confidence < 1,
+            "max_wrong_percent must be over 0 and under 50": not 0 < self.wrong < 0.5,
             "window must be over 0": not self.window > 0,
-            "deadline must be at least as long as window": self.deadline < self.window,
+            "deadline must not be negative": self.deadline < 0,
+            "deadline must be at least as long as window": not self.prometheus_url and self.deadline < self.window,
             "interval must be over 0": not self.interval > 0,
         }
         for problem, present in problems.items():
@@ -220,33 +273,152 @@ class Settings:
                 raise ValueError(problem)
 
     @property
+    def selector(self) -> str:
+        return self.metric + (f"{{{prom.matchers(self.total)}}}" if self.total.matchers else "")
+
+    @property
     def query(self) -> str:
         span = f"[{self.window:g}s]"
-        both = ",".join(part for part in (str(self.total), str(self.bad)) if part)
-        total = f"{{{self.total}}}" if self.total.matchers else ""
-        return f"sum(increase({self.metric}{{{both}}}{span})) / sum(increase({self.metric}{total}{span}))"
+        both = prom.matchers(ex.Selector((*self.total.matchers, *self.bad.matchers)))
+        return f"sum(increase({self.metric}{{{both}}}{span})) / sum(increase({self.selector}{span}))"
 
 
-def select(settings: Settings, page: ex.Exposition, url: str) -> tuple[dict[ex.Labels, float], float | None]:
-    """Return the counters of one page that are to be counted, and when its process began."""
-    series = page.samples.get(settings.metric, {})
-    kind = page.types.get(settings.metric)
-    if kind in ("gauge", "histogram", "summary"):
-        raise NothingToMeasure(f"{settings.metric} is a {kind}, not a counter")
-    wrong = er.bad_values(series)
-    if wrong:
-        value = series[wrong[0]]
-        raise NothingToMeasure(f"{settings.metric} at {mask(url)} holds the value {value}, which no counter can have")
-    known = {name for labels in series for name, _value in labels}
+class Target(NamedTuple):
+    """All readings of one process, and whether they count from its beginning."""
+
+    scrapes: list[er.Scrape]
+    fresh: bool
+
+
+class Reading(NamedTuple):
+    """What is known after one more reading, and what stands in the way of a verdict: its name and the reason."""
+
+    targets: list[Target]
+    obstacle: tuple[str, str] | None = None
+
+
+def check_series(settings: Settings, series: Iterable[ex.Labels], where: str) -> None:
+    """Refuse selectors with a label that no series has: they would find nothing bad."""
+    found = list(series)
+    known = {name for labels in found for name, _value in labels}
     missing = {label for label, _op, _value in (*settings.bad.matchers, *settings.total.matchers)} - known
-    if series and missing:
+    if found and missing:
         raise NothingToMeasure(
-            f"no series of {settings.metric} has the label {', '.join(sorted(missing))}; "
+            f"no series of {settings.metric} at {where} has the label {', '.join(sorted(missing))}; "
             f"its labels are {', '.join(sorted(known)) or 'none'}"
         )
-    counted = {labels: value for labels, value in series.items() if settings.total.matches(dict(labels))}
-    began = next(iter(page.samples.get(STARTED, {}).values()), None)
-    return counted, began
+
+
+def check_values(settings: Settings, counters: Mapping[ex.Labels, float], where: str) -> None:
+    """Refuse values that would be counted wrongly."""
+    wrong = er.bad_values(counters)
+    if wrong:
+        raise NothingToMeasure(
+            f"{settings.metric} at {where} holds the value {counters[wrong[0]]}, which no counter can have"
+        )
+
+
+class Endpoints:
+    """The metrics pages of the processes themselves."""
+
+    before = 0.0
+    first_readings = FIRST_READINGS
+
+    def __init__(
+        self,
+        settings: Settings,
+        read: Callable[[str], ex.Exposition],
+        known_names: Callable[[str], list[str]],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings, self._read, self._known_names = settings, read, known_names
+        self._clock, self._wall = clock, wall
+        self._scrapes: list[list[er.Scrape]] = [[] for _url in settings.urls]
+        self._fresh = [False for _url in settings.urls]
+        self._offset: float | None = None
+
+    def read(self, elapsed: float) -> Reading:
+        pages = [(url, self._read(url)) for url in self.settings.urls]
+        offset = self._wall() - self._clock()
+        if self._offset is None:
+            for url, page in pages:
+                scrape.require(page, self.settings.metric, url, self._known_names)
+            self._offset = offset
+        for number, (url, page) in enumerate(pages):
+            counters = self._counters(url, page)
+            began = next(iter(page.samples.get(STARTED, {}).values()), None)
+            if not self._scrapes[number]:
+                self._fresh[number] = er.is_fresh(began, self._wall(), self.settings.fresh_process)
+            self._scrapes[number].append(er.Scrape(elapsed, counters, began))
+        if abs(offset - self._offset) > CLOCK_SET:
+            # Nobody knows which of the two times was right, so none of the processes is known to be fresh.
+            self._fresh = [False for _url in self.settings.urls]
+        return Reading([Target(scrapes, self._fresh[number]) for number, scrapes in enumerate(self._scrapes)])
+
+    def _counters(self, url: str, page: ex.Exposition) -> dict[ex.Labels, float]:
+        kind = page.types.get(self.settings.metric)
+        if kind in ("gauge", "histogram", "summary"):
+            raise NothingToMeasure(f"{self.settings.metric} is a {kind}, not a counter")
+        series = page.samples.get(self.settings.metric, {})
+        check_values(self.settings, series, mask(url))
+        check_series(self.settings, series, mask(url))
+        return {labels: value for labels, value in series.items() if self.settings.total.matches(dict(labels))}
+
+
+class Stored:
+    """What a Prometheus server has stored of them."""
+
+    first_readings = 1
+
+    def __init__(self, settings: Settings, server: prometheus.Server) -> None:
+        self.settings, self._server = settings, server
+        self.before = settings.window
+
+    def read(self, elapsed: float) -> Reading:
+        # The server's clock is the only one: the window grows by what passes here, and ends when it is asked.
+        span = f"[{round(1000 * (self.before + elapsed))}ms]"
+        counters = self._server.query(self.settings.selector + span)
+        if not counters:
+            return self._nothing(span)
+        jobs = sorted({value for item in counters for name, value in item.labels if name == "job"})
+        chosen = f",job=~{prom.quoted('|'.join(map(re.escape, jobs)))}" if jobs else ""
+        about = self._server.query(f'{{__name__=~"up|{STARTED}"{chosen}}}{span}')
+        check_series(self.settings, [item.labels for item in counters], self._server.shown)
+        targets = []
+        down = []
+        for target in prom.targets(counters, about):
+            for reading in target.scrapes:
+                check_values(self.settings, reading.counters, prom.shown(target.labels))
+            first = target.scrapes[0]
+            fresh = er.is_fresh(first.started, first.at, self.settings.fresh_process)
+            targets.append(Target(target.scrapes, fresh))
+            if not target.up:
+                down.append(prom.shown(target.labels))
+        if down:
+            return Reading(targets, ("error", self._unscraped(down)))
+        if not any(len(target.scrapes) > 1 or target.fresh for target in targets):
+            return Reading(targets, ("inconclusive", f"only one scrape lies in {span[1:-1]}; take a longer window"))
+        return Reading(targets)
+
+    def _nothing(self, span: str) -> Reading:
+        """Tell why nothing was found: no such metric or label, no traffic yet, or no scrapes."""
+        metric = self.settings.metric
+        names = self._server.names()
+        if metric not in names and not self._server.declared(metric):
+            raise NothingToMeasure(f"{self._server.shown} has no metric {metric}; {scrape.similar(metric, names)}")
+        anything = self._server.query(metric + span)
+        check_series(self.settings, [item.labels for item in anything], self._server.shown)
+        once = self._server.query(f"count by (job, instance) (last_over_time({self.settings.selector}[1d]))")
+        if not once:
+            return Reading([])
+        up = {item.labels for item in self._server.query("count by (job, instance) (up == 1)")}
+        down = [prom.shown(item.labels) for item in once if item.labels not in up]
+        return Reading([], ("error", self._unscraped(down)) if down else None)
+
+    def _unscraped(self, targets: list[str]) -> str:
+        named = ", ".join(targets[:3]) + (f" and {len(targets) - 3} more" if len(targets) > 3 else "")
+        return f"{self._server.shown} can't scrape {named}: see its page of targets"
 
 
 class Measurement:
@@ -254,57 +426,56 @@ class Measurement:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.scrapes: list[list[er.Scrape]] = [[] for _url in settings.urls]
-        self.fresh = [False for _url in settings.urls]
+        self.targets: list[Target] = []
         self.samples: list[dict[str, Any]] = []
+        self.readings = 0
 
-    def add(self, pages: list[tuple[dict[ex.Labels, float], float | None]], at: float, wall: float) -> er.Rate:
-        for number, (counters, began) in enumerate(pages):
-            if not self.scrapes[number]:
-                self.fresh[number] = er.is_fresh(began, wall, self.settings.fresh_process)
-            self.scrapes[number].append(er.Scrape(at, counters, began))
-        if any(er.several_processes(scrape.started for scrape in scrapes) for scrapes in self.scrapes):
-            raise NothingToMeasure(
-                "several processes take turns behind one port, each with counters of its own; run one process, "
-                "or set prometheus_client's multiprocess mode (PROMETHEUS_MULTIPROC_DIR)"
-            )
+    def add(self, targets: list[Target], at: float) -> er.Rate:
+        self.targets = targets
+        self.readings += 1
+        if any(er.mixed(target.scrapes) for target in targets):
+            raise NothingToMeasure(scrape.MIXED)
         measured = self.rate()
         self.samples.append({"at": round(at, 3), "bad": measured.bad, "total": measured.total})
         return measured
 
     def rate(self) -> er.Rate:
         parts = []
-        for number, scrapes in enumerate(self.scrapes):
-            grown = er.increases(scrapes, self.fresh[number])
+        for target in self.targets:
+            grown = er.increases(target.scrapes, target.fresh)
             parts.append(er.rate(grown, [labels for labels in grown if self.settings.bad.matches(dict(labels))]))
         return er.Rate(sum(part.bad for part in parts), sum(part.total for part in parts))
 
+    @property
     def settled(self) -> bool:
-        return all(er.settled(scrapes) for scrapes in self.scrapes)
+        return all(er.settled(target.scrapes) for target in self.targets)
 
+    @property
     def restarts(self) -> int:
-        return sum(er.restarts(scrapes) for scrapes in self.scrapes)
+        return sum(er.restarts(target.scrapes) for target in self.targets)
+
+    @property
+    def fresh(self) -> bool:
+        return any(target.fresh for target in self.targets)
 
 
-def _answer(settings: Settings, measurement: Measurement, verdict: str, reason: str, seconds: float,
-            decision: er.Decision | None = None) -> dict[str, Any]:  # fmt: skip
-    def percent(ends: tuple[float, float]) -> list[float]:
-        return [round(100 * end, 4) for end in ends]
-
+def _answer(settings: Settings, measurement: Measurement, verdict: str, reason: str, seconds: float, span: float,
+            decision: er.Decision | None) -> dict[str, Any]:  # fmt: skip
     good = [sample for sample in measurement.samples if "error" not in sample]
     measured = er.Rate(good[-1]["bad"], good[-1]["total"]) if good else er.Rate(0.0, 0.0)
     interval = er.wilson(measured.bad, measured.total, settings.confidence)
     threshold = 100 * settings.threshold
+    scrapes = max((len(target.scrapes) for target in measurement.targets), default=0)
     if measured.fraction is not None:
         evidence = (
             f"{measured.bad:g} of {measured.total:g} bad = {100 * measured.fraction:.2f} % "
             f"({100 * settings.confidence:g} % interval {100 * interval[0]:.2f} to {100 * interval[1]:.2f} %), "
-            f"threshold {threshold:g} %; {len(good)} readings in {seconds:.1f} s"
+            f"threshold {threshold:g} %; {scrapes} readings in {span:.1f} s"
         )
-        evidence += ", counted from the start of the process" if any(measurement.fresh) else ""
-        evidence += f"; the process was replaced {measurement.restarts()} times" if measurement.restarts() else ""
+        evidence += ", counted from the start of the process" if measurement.fresh else ""
+        evidence += f"; the process was replaced {measurement.restarts} times" if measurement.restarts else ""
     else:
-        evidence = f"no requests in {seconds:.1f} s ({len(good)} readings)" if good else ""
+        evidence = f"no requests in {span:.1f} s ({scrapes} readings)" if good else ""
     if verdict not in ("pass", "fail") or not evidence:
         evidence = reason if verdict == "error" or not evidence else f"{reason}: {evidence}"
     return {
@@ -312,13 +483,16 @@ def _answer(settings: Settings, measurement: Measurement, verdict: str, reason: 
         "evidence": one_line(evidence),
         "reason": reason,
         "rate_percent": None if measured.fraction is None else round(100 * measured.fraction, 4),
-        "interval_percent": percent(interval) if good else None,
-        "decision_interval_percent": percent(decision.interval) if decision else None,
+        "interval_percent": [round(100 * end, 4) for end in interval] if good else None,
         "threshold_percent": round(threshold, 6),
         "counts": {"bad": measured.bad, "total": measured.total},
+        "limits": {
+            "pass_at_most": decision.pass_at_most if decision else None,
+            "fail_from": decision.fail_from if decision else None,
+        },
         "samples": measurement.samples,
-        "restarts": measurement.restarts(),
-        "since_start": any(measurement.fresh),
+        "restarts": measurement.restarts,
+        "since_start": measurement.fresh,
         "query": settings.query,
         "seconds": round(seconds, 3),
     }
@@ -326,44 +500,41 @@ def _answer(settings: Settings, measurement: Measurement, verdict: str, reason: 
 
 def measure(
     settings: Settings,
-    read: Callable[[str], ex.Exposition],
-    known_names: Callable[[str], list[str]],
+    source: Endpoints | Stored,
     clock: Callable[[], float] = time.monotonic,
-    wall: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
     """Read until the evidence decides or the deadline is over, and return the module's answer.
 
     Args:
         settings: the module's options.
-        read: fetches one page of metrics.
-        known_names: fetches the names of all metrics of a page, for a message.
+        source: what is read.
         clock: seconds, never set back.
-        wall: seconds since the epoch, compared only with the start of a process.
         sleep: waits for so many seconds.
     """
     begin = clock()
     measurement = Measurement(settings)
     origin: float | None = None
-    plan: list[float] = []
-    looks = errors = 0
+    looks: er.Looks | None = None
+    errors = 0
+    left = settings.deadline
     decision: er.Decision | None = None
 
     def done(verdict: str, reason: str) -> dict[str, Any]:
-        return _answer(settings, measurement, verdict, reason, clock() - begin, decision)
+        span = source.before + (0.0 if origin is None else clock() - origin)
+        return _answer(settings, measurement, verdict, reason, clock() - begin, span, decision)
 
     while True:
         now = clock()
+        elapsed = 0.0 if origin is None else now - origin
         try:
-            pages = [(url, read(url)) for url in settings.urls]
-            if origin is None:
-                for url, page in pages:
-                    scrape.require(page, settings.metric, url, known_names)
-                origin = now
-                left = max(0.001, begin + settings.deadline - now)
-                plan = er.look_plan(min(settings.window, left), left)
-            counted = [select(settings, page, url) for url, page in pages]
-            measured = measurement.add(counted, now - origin, wall())
+            reading = source.read(elapsed)
+            if looks is None:
+                origin, left = now, max(0.0, begin + settings.deadline - now)
+                looks = er.Looks(
+                    settings.threshold, source.before + left, settings.min_requests, settings.wrong, settings.confidence
+                )
+            measured = measurement.add(reading.targets, elapsed)
             errors = 0
         except (NothingToMeasure, ex.ExpositionError) as exc:
             return done("error", str(exc))
@@ -375,31 +546,33 @@ def measure(
                 return done("error", f"{exc} ({errors} readings in a row failed)")
             sleep(settings.interval)
             continue
-        elapsed = now - origin
-        reached = sum(1 for due in plan if due <= elapsed + 1e-6)
-        readings = len(measurement.scrapes[0])
-        if reached > looks and (readings >= FIRST_READINGS or reached == len(plan)):
-            looks = reached
-            confidence = er.look_confidence(looks - 1, len(plan), settings.confidence)
-            decision = er.decide(measured, settings.threshold, settings.min_requests, confidence)
-            if decision.verdict != "inconclusive" and measurement.settled():
+        last = elapsed >= left - 1e-6
+        settled = measurement.settled and not reading.obstacle
+        if settled and (last or measurement.readings >= source.first_readings):
+            at = source.before + (left if last else elapsed)
+            decision = looks.judge(measured, at)
+            if decision.verdict != "inconclusive":
                 return done(decision.verdict, decision.reason)
-            if looks == len(plan):
-                if decision.verdict == "inconclusive":
-                    return done("inconclusive", decision.reason)
-                return done("inconclusive", "the process was replaced just before the end")
-        pause = settings.interval if readings >= FIRST_READINGS else min(settings.interval, FIRST_INTERVAL)
-        due = [origin + plan[look] for look in range(looks, len(plan)) if plan[look] > elapsed]
-        sleep(max(0.0, min([now + pause, *due]) - clock()))
+        if last:
+            if reading.obstacle:
+                return done(*reading.obstacle)
+            return done("inconclusive", decision.reason if settled else "the process was replaced just before the end")
+        pause = settings.interval
+        if measurement.readings < source.first_readings:
+            pause = min(pause, FIRST_INTERVAL)
+        sleep(max(0.0, min(now + pause, origin + left) - clock()))
 
 
 ARGUMENT_SPEC = {
     **scrape.SPEC,
+    "urls": {**scrape.SPEC["urls"], "required": False},
+    "prometheus_url": {"type": "str"},
     "metric": {"type": "str", "default": "sparklio_http_requests_total"},
     "bad": {"type": "str", "default": 'status_code=~"5.."'},
     "total": {"type": "str", "default": ""},
     "threshold_percent": {"type": "float", "default": 5},
     "min_requests": {"type": "int", "default": 20},
+    "max_wrong_percent": {"type": "float", "default": 1},
     "confidence_percent": {"type": "float", "default": 95},
     "window": {"type": "float", "default": 60},
     "deadline": {"type": "float"},
@@ -408,20 +581,28 @@ ARGUMENT_SPEC = {
 }
 
 
+def source_of(settings: Settings, params: dict[str, Any]) -> Endpoints | Stored:
+    """Return what the options name to read from."""
+    if settings.prometheus_url:
+        return Stored(settings, prometheus.Server(settings.prometheus_url, params))
+    pages = scrape.Pages(params)
+    return Endpoints(settings, lambda url: pages.read(url, [settings.metric, STARTED]), pages.known_names)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENT_SPEC,
-        mutually_exclusive=scrape.EXCLUSIVE,
+        mutually_exclusive=[*scrape.EXCLUSIVE, ("urls", "prometheus_url")],
+        required_one_of=[("urls", "prometheus_url")],
         required_together=scrape.TOGETHER,
         supports_check_mode=True,
     )
     try:
         settings = Settings(module.params)
-        pages = scrape.Pages(module.params)
+        source = source_of(settings, module.params)
     except ValueError as exc:
         module.fail_json(msg=f"These settings can't be used: {exc}.")
-    names = [settings.metric, STARTED]
-    module.exit_json(changed=False, **measure(settings, lambda url: pages.read(url, names), pages.known_names))
+    module.exit_json(changed=False, **measure(settings, source))
 
 
 if __name__ == "__main__":

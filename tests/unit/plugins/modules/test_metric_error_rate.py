@@ -15,12 +15,14 @@ NAME = "sparklio_http_requests_total"
 URL = "http://app/metrics"
 DEFAULTS = {
     "urls": [URL],
+    "prometheus_url": None,
     "metric": NAME,
     "bad": 'status_code=~"5.."',
     "total": "",
     "threshold_percent": 5.0,
     "min_requests": 20,
     "confidence_percent": 95.0,
+    "max_wrong_percent": 1.0,
     "window": 20.0,
     "deadline": 30.0,
     "interval": 2.0,
@@ -77,7 +79,8 @@ class World:
 
     def measure(self, **options):
         settings = module.Settings({**DEFAULTS, **options})
-        return module.measure(settings, self.read, lambda url: [NAME, "up"], self.clock, self.wall, self.sleep)
+        source = module.Endpoints(settings, self.read, lambda url: [NAME, "up"], self.clock, self.wall)
+        return module.measure(settings, source, self.clock, self.sleep)
 
 
 def test_healthy_traffic_passes_before_the_window_is_over():
@@ -94,9 +97,7 @@ def test_bad_traffic_fails_early():
     assert found["seconds"] < 15
     low, high = found["interval_percent"]
     assert 5 < low < found["rate_percent"] < high
-    wide = found["decision_interval_percent"]
-    assert wide[0] < low and high < wide[1]
-    assert wide[0] < 25 < wide[1]
+    assert 0 < found["limits"]["fail_from"] <= found["counts"]["bad"]
 
 
 def test_no_traffic_is_inconclusive_and_takes_until_the_deadline():
@@ -119,9 +120,9 @@ def test_a_fresh_process_is_counted_from_its_start():
     world = World(0.0, 100, started=0.0)
     world.now = 5.0
     found = world.measure(fresh_process=300.0)
-    assert (found["verdict"], found["since_start"], found["counts"]["total"]) == ("pass", True, 550)
+    assert (found["verdict"], found["since_start"], found["counts"]["total"]) == ("pass", True, 580)
     assert found["seconds"] < 1
-    assert len(found["samples"]) == 3
+    assert len(found["samples"]) == 5
 
 
 def test_two_fresh_processes_are_found_before_the_first_verdict():
@@ -149,13 +150,16 @@ def test_a_restart_in_the_middle_loses_nothing():
     assert 30 * 6 - lost <= found["counts"]["total"] <= 30 * 6
 
 
-def test_a_restart_just_before_a_look_puts_the_verdict_off():
+def test_a_restart_puts_the_verdict_off():
     """It could be the first sign of two processes taking turns."""
-    world = World(0.0, 60)
-    world.events = [(6.2, world.restart)]
+    calm, world = World(0.0, 60), World(0.0, 60)
+    world.events = [(1.5, world.restart)]
     found = world.measure()
-    assert found["verdict"] == "pass"
-    assert found["seconds"] > 10
+    assert (found["verdict"], found["restarts"]) == ("pass", 1)
+    assert calm.measure()["seconds"] + 2 * 2 <= found["seconds"] < 12
+    world = World(0.0, 3)
+    world.events = [(29.0, world.restart)]
+    assert "replaced just before the end" in world.measure(min_requests=85)["evidence"]
 
 
 def test_two_processes_behind_one_port_are_an_error():
