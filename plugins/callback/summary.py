@@ -11,6 +11,8 @@ version_added: "0.1.0"
 description:
   - Prints the outcome of a level after the recap, in whole lines, so that it is the last thing on the screen.
   - It reads the statistics that the levels set under C(sparklio_rollback), as other tooling does.
+  - Where these hold C(exit_code), as those of an assessment do, the process ends with it in place of Ansible's own
+    code. Callbacks that are enabled after this one then miss the end of the playbook, so name it last.
 requirements:
   - Enabled by C(callbacks_enabled = sparklio.rollback.summary) in the configuration; the checkout's
     C(ansible.cfg) does so.
@@ -18,11 +20,16 @@ author:
   - Sparklio infrastructure team (@sparklio)
 """
 
+import os
+
 from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
 
-_COLORS = {"rolled_back": C.COLOR_OK, "unchanged": C.COLOR_OK, "planned": C.COLOR_OK, "resumed": C.COLOR_OK}
+_COLORS = dict.fromkeys(("rolled_back", "unchanged", "planned", "resumed", "healthy"), C.COLOR_OK)
+
+#: An assessment that lost its host has no statistics, and yet a code of its own.
+_UNASSESSED = 14
 
 
 class CallbackModule(CallbackBase):
@@ -34,17 +41,27 @@ class CallbackModule(CallbackBase):
     def __init__(self):
         super().__init__()
         self.lost = None
+        self.assesses = False
+
+    def v2_playbook_on_start(self, playbook):
+        self.assesses = os.path.basename(playbook._file_name or "") == "assess.yml"
 
     def v2_runner_on_unreachable(self, result):
         if self.lost is None:
             self.lost = (result._host.get_name(), str(result._result.get("msg", "no answer")))
 
     def v2_playbook_on_stats(self, stats):
-        outcome = stats.custom.get("_run", {}).get("sparklio_rollback")
-        if outcome and "outcome" in outcome:
-            self.show(_summary.lines(outcome), _COLORS.get(outcome["outcome"], C.COLOR_ERROR))
+        outcome = stats.custom.get("_run", {}).get("sparklio_rollback") or {}
+        told = outcome.get("outcome") or outcome.get("recommendation")
+        code = outcome.get("exit_code")
+        if told:
+            self.show(_summary.lines(outcome), _COLORS.get(told, C.COLOR_ERROR))
         elif self.lost:
             self.show(_summary.unreachable(*self.lost), C.COLOR_UNREACHABLE)
+            code = _UNASSESSED if self.assesses else None
+        if code:
+            # The way that Ansible itself ends: what is to be cleaned up is cleaned up.
+            raise SystemExit(int(code))
 
     def show(self, lines, color):
         self._display.display(lines[0], color=color)

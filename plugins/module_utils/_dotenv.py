@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 _LINE = re.compile(
     r"""
@@ -24,6 +25,8 @@ _LINE = re.compile(
 )
 _DOUBLE_ESCAPE = re.compile(r"\\([\\'\"abfnrtv])")
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+#: Ports of the schemes that addresses in these files have.
+_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379}
 _REFERENCE = re.compile(r"\$\{([^}:]*)(?::-([^}]*))?\}")
 
 
@@ -62,3 +65,26 @@ def _value(match: re.Match[str]) -> str | None:
     if match["plain"] is not None:
         return re.sub(r"\s+#.*", "", match["plain"]).strip()
     return None
+
+
+def address(value: str) -> dict[str, str | int | None] | None:
+    """Return scheme, host, port and origin of an address, and nothing else of it; None where it names no host.
+
+    Args:
+        value: such as ``postgresql+psycopg://user:password@host:5432/name``, or ``host:9000``.
+    """
+    scheme, separator, rest = value.strip().rpartition("://")
+    # Up to the last @, since a password may hold "/" and "@" where nobody encoded it.
+    place = rest.rpartition("@")[2] if separator else rest
+    try:
+        parts = urlsplit(f"//{place}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not host:
+        return None
+    scheme = scheme.partition("+")[0].lower()
+    port = port or _PORTS.get(scheme)
+    shown = f"[{host}]" if ":" in host else host
+    origin = f"{scheme or 'http'}://{shown}" + (f":{port}" if port else "")
+    return {"scheme": scheme or None, "host": host, "port": port, "origin": origin}

@@ -20,6 +20,16 @@ _HEADLINES = {
     "held": ("FAILED AND HELD", "실패, 현재 상태 유지"),
     "resumed": ("RESUMED: the cut-off run was undone", "중단된 롤백을 되돌림"),
 }
+_CONCLUSIONS = {
+    "healthy": ("HEALTHY, nothing to do", "정상, 조치 불필요"),
+    "watch": ("WATCH, no rollback now", "관찰 필요, 지금은 롤백하지 않음"),
+    "rollback": ("ROLL BACK", "롤백 필요"),
+    "no_rollback": ("NO ROLLBACK WOULD HELP", "롤백으로 해결되지 않음"),
+    "resume": ("RESUME THE CUT-OFF RUN FIRST", "중단된 롤백부터 복구"),
+    "unknown": ("UNDECIDED, which is not healthy", "판단 불가 (정상이라는 뜻이 아님)"),
+    "unassessed": ("COULD NOT ASSESS", "판단하지 못함"),
+}
+_SCENARIOS = {"emergency": "긴급", "performance": "성능", "function": "기능", "security": "보안"}
 #: From bad to good: of several hosts the worst speaks for the run.
 _RANKS = ("failed", "held", "reverted", "refused", "rolled_back", "resumed", "planned", "unchanged")
 _ACTS = ("check", "preserve", "prepare", "switch", "validate", "undo", "record")
@@ -35,8 +45,10 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
     Args:
         outcome: ``outcome``, ``level``, ``from`` and ``to`` (names), ``serves`` (what serves now, None when that was
             not proven), ``seconds`` (of each act), ``verdicts``, ``message``, ``run_id``, ``run_dir``,
-            ``branch``, ``next``.
+            ``branch``, ``next``; or what an assessment came to.
     """
+    if outcome.get("level") == "assess":
+        return assessment(outcome)
     english, korean = _HEADLINES.get(outcome["outcome"], (outcome["outcome"].upper(), ""))
     result = [f"{english} / {korean}" if korean else english]
     if outcome.get("to"):
@@ -59,6 +71,31 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
         result.append(f"{host}: {item['outcome']}, serves {item.get('serves') or 'unproven'}")
     for text in outcome.get("next") or []:
         result.append(f"next / 다음: {text}")
+    return result
+
+
+def assessment(outcome: Mapping[str, Any]) -> list[str]:
+    """Return what an assessment came to.
+
+    Args:
+        outcome: the statistic that ``_assess.overall`` makes.
+    """
+    recommendation = outcome["recommendation"]
+    english, korean = _CONCLUSIONS[recommendation]
+    if recommendation == "rollback":
+        english += f": Level {outcome['rollback_level']}, to {outcome['target']}"
+    result = [f"{english} / {korean}"]
+    held = [f"{item['name']} ({_SCENARIOS[item['name']]})" for item in outcome["scenarios"]]
+    result.append(f"scenario / 시나리오: {', '.join(held) or 'none / 해당 없음'}")
+    result += [f"why: {outcome['message']}", f"결론: {outcome['message_ko']}"]
+    hosts = outcome["hosts"]
+    for name, item in hosts.items():
+        if len(hosts) > 1:
+            result.append(f"{name}: {item['recommendation']}: {item['message']}")
+        result += _verdict.table(item["evidence"])
+    result += [f"hint / 참고: {text}" for text in outcome["hints"]]
+    if outcome["command"]:
+        result.append(f"type / 실행: {outcome['command']}")
     return result
 
 
