@@ -12,8 +12,11 @@ A case is a mapping, given as JSON:
   rival             start another run first, and expect it to succeed
   needs             containers: left out where the sandbox is this machine itself
   kill              kill -9 the run as soon as its journal has a record with these fields
+  interrupt         Ctrl-C as soon as the output holds this
+  traffic           true: visitors come, false: none does, left out: as the case before left it
 Expectations:
   ends              ok or failed (required)
+  code              the exact exit code
   says, hides       parts that the output has and has not; white space counts as one blank
   untouched         nothing at all changed on the app host (true by default where the run is to fail)
   serves            the tag that is checked out and serves afterwards
@@ -44,6 +47,7 @@ DEADLINE = 900
 KNOWN = {
     *("name", "tag", "playbook", "args", "reset", "break", "on_app", "off_app", "rival", "kill", "ends", "says"),
     *("hides", "untouched", "serves", "restarted", "changed", "outcome", "down", "inventory", "needs", "proof"),
+    *("code", "traffic", "interrupt"),
 }
 #: What no refused run may alter.
 STILL = (
@@ -101,6 +105,8 @@ def start(argv: list[str], log: Path) -> subprocess.Popen:
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # A shell that starts something in the background has it ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
@@ -113,6 +119,25 @@ def kill_when(process: subprocess.Popen, fields: dict, old_run: str | None) -> N
             process.wait()
             return
     raise CaseError(f"the run ended before its journal had {fields}")
+
+
+def interrupt_when(process: subprocess.Popen, text: str, log: Path) -> None:
+    """Press Ctrl-C once the output holds the text."""
+    while process.poll() is None:
+        if squeeze(text) in squeeze(log.read_text(encoding="utf-8", errors="replace")):
+            os.killpg(process.pid, signal.SIGINT)
+            return
+        time.sleep(0.2)
+    raise CaseError(f"the run ended before it said: {text}")
+
+
+def visit(wanted: bool) -> None:
+    """Let visitors come, or none."""
+    comes = "running" in sandbox("traffic", "status")
+    if wanted and not comes:
+        sandbox("traffic", "start", "--run-time", "20m")
+    if comes and not wanted:
+        sandbox("traffic", "stop")
 
 
 def wait_for_lock(process: subprocess.Popen) -> None:
@@ -134,6 +159,8 @@ def judge(case: dict, code: int, text: str, before: dict, after: dict, secrets: 
         wrong.append(f"it should succeed and ended with exit code {code}")
     if case["ends"] == "failed" and code == 0:
         wrong.append("it should fail and ended with exit code 0")
+    if "code" in case and code != case["code"]:
+        wrong.append(f"it should end with exit code {case['code']} and ended with {code}")
     wrong += [f"the output does not say: {part}" for part in case.get("says", []) if squeeze(part) not in flat]
     wrong += [f"the output says: {part}" for part in case.get("hides", []) if squeeze(part) in flat]
     if "Traceback (most recent call last)" in text:
@@ -180,6 +207,8 @@ def run(case: dict) -> list[str]:
     if case.get("reset") or SPOILT.exists():
         sandbox("reset")
         SPOILT.unlink(missing_ok=True)
+    if "traffic" in case:
+        visit(case["traffic"])
     rival = None
     try:
         for fault in case.get("break", []):
@@ -198,6 +227,8 @@ def run(case: dict) -> list[str]:
         try:
             if "kill" in case:
                 kill_when(process, case["kill"], before["run"]["run_id"])
+            if "interrupt" in case:
+                interrupt_when(process, case["interrupt"], log)
             code = process.wait(timeout=DEADLINE)
         finally:
             if process.poll() is None:

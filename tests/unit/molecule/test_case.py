@@ -49,6 +49,46 @@ def judge(table: dict, code: int, text: str, after: dict, **changes) -> list[str
     return case.judge(table, code, text, BEFORE, {**copy.deepcopy(after), **changes}, ["hunter22"], began=100.0)
 
 
+def test_the_exact_exit_code() -> None:
+    wanted = {**REFUSED, "code": 10}
+    assert judge(wanted, 10, "choose one", BEFORE) == []
+    assert judge(wanted, 2, "choose one", BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("comes", "wanted", "asked"),
+    [
+        (False, True, ["status", "start"]),
+        (True, True, ["status"]),
+        (True, False, ["status", "stop"]),
+        (False, False, ["status"]),
+    ],
+)
+def test_traffic_is_as_the_case_wants_it(monkeypatch, comes: bool, wanted: bool, asked: list[str]) -> None:
+    seen = []
+
+    def sandbox(*argv: str) -> str:
+        seen.append(argv[1])
+        return "traffic: running, pid 7" if comes else "traffic: none"
+
+    monkeypatch.setattr(case, "sandbox", sandbox)
+    case.visit(wanted)
+    assert seen == asked
+
+
+def test_a_run_is_interrupted_at_its_word(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    process = case.start(["sh", "-c", "echo half   way; exec sleep 60"], log)
+    case.interrupt_when(process, "half way", log)
+    assert process.wait(timeout=10) == -case.signal.SIGINT
+
+
+def test_a_run_that_never_says_it_cannot_be_interrupted(tmp_path: Path) -> None:
+    process = case.start(["true"], tmp_path / "log")
+    with pytest.raises(case.CaseError, match="half way"):
+        case.interrupt_when(process, "half way", tmp_path / "log")
+
+
 def test_what_is_as_it_should_be_is_not_complained_about() -> None:
     assert judge(REFUSED, 2, "no:\n  choose   one", BEFORE) == []
     assert judge(DONE, 0, "app : changed=2", AFTER) == []
