@@ -137,7 +137,7 @@ def failure(verdicts: Sequence[Verdict], cures: Mapping[str, str] | None = None,
 
     Args:
         verdicts: of all checks.
-        cures: name of a check to what to do about it.
+        cures: name of a check, or else of its level, to what to do about it.
         inconclusive: name those without a clear answer too.
     """
     cures = cures or {}
@@ -146,7 +146,7 @@ def failure(verdicts: Sequence[Verdict], cures: Mapping[str, str] | None = None,
         bad = [*bad, *(item for item in verdicts if item["critical"] and item["verdict"] == "inconclusive")]
     parts = []
     for item in bad:
-        cure = cures.get(item["name"])
+        cure = cures.get(item["name"], cures.get(item.get("level", "")))
         found = f"{item['name']} ({item['verdict']}): {item['evidence'].rstrip('.')}."
         parts.append(f"{found} {cure}" if cure else found)
     if not parts:
