@@ -4,6 +4,8 @@ import json
 import os
 import socket
 import subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -66,3 +68,32 @@ class Git:
 @pytest.fixture
 def git(tmp_path):
     return Git(tmp_path / "app")
+
+
+@pytest.fixture
+def web():
+    """Serve texts by their paths; what is no text is called for one. Returns the address."""
+    servers = []
+
+    def serve(texts):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                found = texts.get(self.path)
+                text = found() if callable(found) else found
+                self.send_response(404 if text is None else 200)
+                self.send_header("Content-Type", "text/plain")
+                self.end_headers()
+                self.wfile.write((text or "not found").encode())
+
+            def log_message(self, *args):
+                pass
+
+        httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(httpd)
+        Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{httpd.server_port}/"
+
+    yield serve
+    for httpd in servers:
+        httpd.shutdown()
+        httpd.server_close()

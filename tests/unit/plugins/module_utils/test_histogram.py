@@ -225,6 +225,10 @@ def judged(observed, fraction, limit, min_requests=20):
         ([0.005] * 90 + [10.7] * 10, 0.95, 30.0, "pass", "10 % took over 10 s, but by their sum too few of them 30 s"),
         ([0.2] * 40 + [45.0] * 60, 0.95, 30.0, "fail", "60 % took over 10 s, 45 s on average at the least"),
         ([0.2] * 40 + [25.0] * 60, 0.95, 30.0, "inconclusive", "and no bucket tells how many of them 30 s"),
+        # Seven of them can have taken 30 s, and five would be enough.
+        ([0.005] * 90 + [24.0] * 10, 0.95, 30.0, "inconclusive", "10 % took over 10 s"),
+        # 30 s on average only where the faster ones were as fast as their bucket allows.
+        ([0.26] * 40 + [30.05] * 60, 0.95, 30.0, "inconclusive", "60 % took over 10 s"),
         ([], 0.95, 30.0, "inconclusive", "no requests"),
         ([0.2] * 19, None, 3.0, "inconclusive", "19 requests, and mean needs 20"),
         ([0.2] * 99, 0.99, 3.0, "inconclusive", "99 requests, and p99 needs 100"),
