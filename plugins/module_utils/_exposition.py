@@ -92,7 +92,9 @@ def parse_number(text: str) -> float:
 def _value(rest: str, line: str) -> float:
     """Parse what follows the labels. Timestamp and exemplar are checked for form and left out."""
     rest, mark, exemplar = rest.partition("#")
-    fields = list(filter(None, rest.replace("\t", " ").split(" ")))
+    fields = rest.split()
+    if len(fields) > 1:  # what other white space keeps apart is not two fields
+        fields = re.findall(r"[^ \t]+", rest)
     if not 1 <= len(fields) <= 2:
         raise ExpositionError(f"expected a value and at most a timestamp in {_shown(line)}")
     if mark:
