@@ -52,7 +52,7 @@ def judge(expected: Expected, status: int, body: bytes) -> tuple[bool, str]:
         seen = f"{seen}, {expected.json_field} is {shown}"
         if expected.json_values and not any(_same(value, wanted) for wanted in expected.json_values):
             wanted = " or ".join(json.dumps(item, ensure_ascii=False) for item in expected.json_values)
-            return False, f"{seen}, expected {wanted}"
+            return False, f"{seen}, expected {wanted}: {excerpt(body)}"
     if expected.contains is not None:
         if expected.contains.encode() not in body:
             return False, f"{seen}, but without {expected.contains!r}: {excerpt(body)}"
