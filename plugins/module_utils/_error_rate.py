@@ -252,7 +252,7 @@ class Looks:
         if total <= 0:
             return Decision("inconclusive", "no traffic")
         if total < self._min_requests:
-            few = f"fewer than the {self._min_requests:g} requests that a verdict needs"
+            few = f"fewer than the {self._min_requests:.0f} requests that a verdict needs"
             return Decision("inconclusive", few, *self._limits)
         undecided = "too few requests to tell the rate from the threshold"
         last = at >= self._horizon
