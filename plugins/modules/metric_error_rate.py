@@ -83,7 +83,8 @@ options:
     description:
       - A process that began at most so many seconds before the first reading is counted from its beginning, where its
         counters were 0. Else the first reading is the origin.
-      - V(0) always takes the first reading as the origin.
+      - V(0) always takes the first reading as the origin, as does a clock that is set during the measurement. One that
+        was set back after the process had begun can make it look fresher than it is.
     type: float
     default: 0
 notes:

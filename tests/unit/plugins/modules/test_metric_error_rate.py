@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.sparklio.rollback.plugins.module_utils import _exposition as ex
+from ansible_collections.sparklio.rollback.plugins.module_utils import _prometheus as prom
 from ansible_collections.sparklio.rollback.plugins.module_utils import fetch
 from ansible_collections.sparklio.rollback.plugins.modules import metric_error_rate as module
 
@@ -72,7 +75,7 @@ class World:
         self.turn += 1
         began, counters = self.processes[self.turn % len(self.processes)]
         series = {(("endpoint", "/x"), ("status_code", code)): float(count) for code, count in counters.items()}
-        samples = {"process_start_time_seconds": {(): 1_700_000_000 + began}}
+        samples = {} if began is None else {"process_start_time_seconds": {(): 1_700_000_000 + began}}
         if series:
             samples[NAME] = series
         return ex.Exposition(samples, {NAME: "counter"})
@@ -210,7 +213,34 @@ def test_two_instances_are_summed():
     assert found["counts"]["total"] == 2 * sum(world.processes[0][1].values())
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_two_processes_are_found_without_start_times_too():
+    """prometheus_client exports them on Linux only."""
+    world = World(0.0, 60)
+    world.processes = [[None, {"200": 900}], [None, {"200": 100}]]
+    found = world.measure()
+    assert (found["verdict"], "take turns" in found["evidence"]) == ("error", True)
+
+
+@pytest.mark.parametrize("jump", [-7200, 7200])
+def test_a_clock_that_is_set_meanwhile_miscounts_nothing(jump):
+    """Whether the process is fresh can't be told then; everything else goes by the steady clock."""
+    world, shift = World(0.0, 60, started=0.0), []
+    world.now = 1.0
+    true_wall = world.wall
+    world.wall = lambda: true_wall() + sum(shift)
+    world.events = [(1.3, lambda: shift.append(jump))]
+    found = world.measure(fresh_process=300.0, min_requests=200)
+    assert (found["verdict"], found["since_start"]) == ("pass", False)
+    assert found["counts"]["total"] == world.processes[0][1]["200"] - 60
+    assert found["seconds"] < 10
+
+
+def test_a_clock_that_was_set_back_before_makes_no_process_fresh():
+    world = World(0.0, 60, started=3600.0)
+    assert world.measure(fresh_process=300.0)["since_start"] is False
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 1e308])
 def test_values_that_no_counter_can_have(value):
     world = World()
     world.processes[0][1]["200"] = value
@@ -227,6 +257,10 @@ def test_values_that_no_counter_can_have(value):
         {"deadline": 10.0},
         {"interval": 0.0},
         {"confidence_percent": 100.0},
+        {"threshold_percent": 100.0},
+        {"max_wrong_percent": 0.0},
+        {"max_wrong_percent": 50.0},
+        {"metric": "a metric"},
         {"urls": []},
     ],
 )
@@ -239,10 +273,235 @@ def test_the_resolved_query():
     query = module.Settings({**DEFAULTS, "total": 'endpoint!="/m"'}).query
     both = 'endpoint!="/m",status_code=~"5.."'
     assert query == f'sum(increase({NAME}{{{both}}}[20s])) / sum(increase({NAME}{{endpoint!="/m"}}[20s]))'
+    assert r'{a="\\d\n\"",b="1"}' in module.Settings({**DEFAULTS, "bad": r'a="\\d\n\"",b="1"'}).query
 
+
+class Tsdb:
+    """A Prometheus that scrapes a world, for as long as the world's clock goes on; and its API."""
+
+    shown = "http://prometheus:9090"
+
+    def __init__(self, world, every=5.0):
+        self.world, self.every = world, every
+        self.next = 0.0
+        self.kept = {}
+        self.metadata = [NAME]
+        self.reachable = lambda now: True
+        self.asked = []
+
+    def keep(self, name, labels, value):
+        target = {"instance": "app:8000", "job": "sparklio"}
+        key = (name, tuple(sorted({**target, **dict(labels)}.items())))
+        self.kept.setdefault(key, []).append((self.world.wall(), float(value)))
+
+    def run(self, until):
+        while self.next <= until:
+            self.world.now = self.next
+            up = self.reachable(self.next)
+            self.keep("up", (), up)
+            if up:
+                for name, series in self.world.read(URL).samples.items():
+                    for labels, value in series.items():
+                        self.keep(name, labels, value)
+            self.next += self.every
+        self.world.now = until
+
+    def sleep(self, seconds):
+        self.run(self.world.now + seconds)
+
+    def names(self):
+        return sorted({name for name, _labels in self.kept})
+
+    def declared(self, metric):
+        return metric in self.metadata
+
+    def query(self, expression):
+        self.asked.append(expression)
+        counted = re.fullmatch(r"count by \(job, instance\) \((.*)\)", expression)
+        if counted:
+            what = counted.group(1)
+            if what == "up == 1":
+                return [series._replace(name="") for series in self.find("up", "", 10) if series.samples[-1][1]]
+            found = self.find(*re.fullmatch(r"last_over_time\(([a-z_]+)(.*)\[1d\]\)", what).groups(), 86_400)
+            kept = {tuple(pair for pair in series.labels if pair[0] in ("instance", "job")) for series in found}
+            return [prom.Series("", labels, [(0.0, 1.0)]) for labels in kept]
+        what, span = re.fullmatch(r"(.*)\[(\d+)ms\]", expression).groups()
+        if what.startswith("{__name__"):
+            assert 'job=~"sparklio"' in what
+            return self.find("up", "", int(span) / 1000) + self.find("process_start_time_seconds", "", int(span) / 1000)
+        return self.find(*re.fullmatch(r"([a-z_]+)(.*)", what).groups(), int(span) / 1000)
+
+    def find(self, wanted, selector, span):
+        matches = ex.parse_selector(selector).matches
+        found = []
+        for (name, labels), samples in self.kept.items():
+            inside = [(at, value) for at, value in samples if self.world.wall() - span < at]
+            if name == wanted and inside and matches(dict(labels)):
+                found.append(prom.Series(name, labels, inside))
+        return found
+
+    def measure(self, **options):
+        given = {**DEFAULTS, "urls": None, "prometheus_url": "http://prometheus:9090", "window": 60.0, **options}
+        settings = module.Settings(given)
+        return module.measure(settings, module.Stored(settings, self), self.world.clock, self.sleep)
+
+
+def stored(rate=0.0, per_second=0.0, seconds=300.0, started=-1000.0, **options):
+    found = Tsdb(World(rate, per_second, started), **options)
+    found.run(seconds)
+    return found
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.002, "pass"), (0.25, "fail")])
+def test_what_prometheus_has_stored_is_judged_at_once(rate, verdict):
+    database = stored(rate, 10)
+    found = database.measure()
+    assert (found["verdict"], found["seconds"], len(found["samples"])) == (verdict, 0.0, 1)
+    assert found["counts"]["total"] == 550  # twelve scrapes: 55 seconds
+    assert "12 readings in 60.0 s" in found["evidence"]
+
+
+def test_where_the_stored_window_does_not_decide_it_goes_on():
+    database = stored(0.0, 1.2)
+    assert database.measure(deadline=0.0)["verdict"] == "inconclusive"
+    found = database.measure(deadline=60.0)
+    assert found["verdict"] == "pass"
+    assert 10 < found["seconds"] < 60
+    assert found["counts"]["total"] > 1.2 * 60
+
+
+def test_the_first_errors_of_all_are_seen():
+    """increase() takes the first value of a series for its origin."""
+    database = stored(0.0, 10)
+    database.world.rate = 1.0
+    database.sleep(6)
+    database.world.rate = 0.0
+    found = database.measure()
+    assert found["counts"]["bad"] >= 50
+    assert found["verdict"] == "fail"
+
+
+def test_a_restart_in_the_stored_window_loses_nothing():
+    database = stored(0.25, 10, seconds=270.0)
+    database.world.restart()
+    database.sleep(30)
+    found = database.measure()
+    assert (found["verdict"], found["restarts"]) == ("fail", 1)
+    assert 500 <= found["counts"]["total"] <= 550
+
+
+def test_a_fresh_process_is_counted_from_its_start_by_prometheus_too():
+    database = stored(0.0, 10, seconds=200.0, started=0.0)
+    assert database.measure(fresh_process=300.0)["counts"]["total"] == 2000
+    assert database.measure(fresh_process=100.0)["counts"]["total"] == 550
+
+
+def test_two_processes_that_prometheus_scrapes_by_one_port_are_an_error():
+    database = Tsdb(World(0.0, 10))
+    database.world.processes = [[-50.0, {"200": 900}], [-49.0, {"200": 100}]]
+    database.run(60)
+    found = database.measure()
+    assert (found["verdict"], "take turns" in found["evidence"]) == ("error", True)
+
+
+def test_a_process_that_prometheus_cannot_scrape_has_no_verdict():
+    database = stored(0.0, 10, seconds=280.0)
+    database.reachable = lambda now: now < 290
+    database.sleep(20)
+    found = database.measure(deadline=20.0)
+    assert found["verdict"] == "error"
+    assert "http://prometheus:9090 can't scrape sparklio app:8000" in found["evidence"]
+    assert found["seconds"] >= 20
+    database.sleep(600)
+    found = database.measure(deadline=0.0)
+    assert (found["verdict"], "can't scrape sparklio app:8000" in found["evidence"]) == ("error", True)
+    database.reachable = lambda now: True
+    database.sleep(60)
+    assert database.measure(deadline=0.0)["verdict"] == "pass"
+
+
+def test_no_traffic_yet_and_no_such_metric_are_told_apart():
+    database = stored(0.0, 0)
+    found = database.measure(deadline=0.0)
+    assert (found["verdict"], found["reason"]) == ("inconclusive", "no traffic")
+    found = database.measure(metric="sparklio_http_request_total")
+    assert found["verdict"] == "error"
+    assert "has no metric sparklio_http_request_total; no name there is similar" in found["evidence"]
+    database.world.per_second = 1.0
+    database.sleep(20)
+    found = database.measure(metric="sparklio_http_request_total")
+    assert f"the nearest names are {NAME}" in found["evidence"]
+    found = database.measure(deadline=0.0, total='job="other"')
+    assert (found["verdict"], found["reason"]) == ("inconclusive", "no traffic")
+
+
+@pytest.mark.parametrize("options", [{"bad": 'status=~"5.."'}, {"total": 'stage="x"'}])
+def test_a_label_that_no_stored_series_has_is_an_error(options):
+    found = stored(0.5, 10).measure(**options)
+    assert found["verdict"] == "error"
+    assert "has the label st" in found["evidence"] and "endpoint, instance, job, status_code" in found["evidence"]
+
+
+def test_one_scrape_is_no_increase():
+    found = stored(0.5, 10).measure(window=4.0, deadline=0.0)
+    assert found["verdict"] == "inconclusive"
+    assert "only one scrape lies in 4000ms; take a longer window" in found["evidence"]
+
+
+def test_values_that_prometheus_cannot_have_counted():
+    database = stored(0.5, 10)
+    database.world.processes[0][1]["200"] = float("nan")
+    database.sleep(5)
+    assert "at sparklio app:8000 holds the value nan" in database.measure()["evidence"]
+
+
+def test_what_is_asked_is_promql():
+    database = stored(0.5, 10)
+    database.measure(total='endpoint!~"/health|/x",job="sparklio"')
+    assert database.asked[0] == f'{NAME}{{endpoint!~"/health|/x",job="sparklio"}}[60000ms]'
+
+
+def test_exactly_one_source_is_named(capsys):
+    assert "mutually exclusive" in run(capsys, urls=["http://a/"], prometheus_url="http://b/")["msg"]
+    assert "one of the following is required" in run(capsys)["msg"]
+    found = run(capsys, prometheus_url="http://127.0.0.1:1/", bearer_token="a b")
+    assert found["failed"] and "a space" in found["msg"]
+
+
+def test_a_prometheus_that_is_down(capsys):
+    found = run(capsys, prometheus_url="http://127.0.0.1:1/", window=60, deadline=0)
+    assert found["verdict"] == "error"
+    assert "connection refused" in found["evidence"]
+
+
+def page(*values, more=""):
+    lines = [f'{NAME}{{status_code="{code}"}} {value}' for code, value in values]
+    return "\n".join([*lines, more, f"process_start_time_seconds {time.time() - 1}", ""])
+
+
+OPEN_METRICS = (
+    "# HELP sparklio_http_requests HTTP requests\n# TYPE sparklio_http_requests counter\n"
+    f'{NAME}{{status_code="200"}} 400.0 1700000000.5 # {{trace_id="KOO5S4vxi0o"}} 0.67 1700000000.1\n'
+    f'{NAME}{{status_code="500"}} 100.0 # {{}} 1\n'
+    'sparklio_http_requests_created{status_code="200"} 1.7e9\n'
+    f"# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {time.time():.1f}\n# EOF\n"
+)
+ESCAPED = r'sparklio_http_requests_total{endpoint="/a\"b\\c\nd} 1",status_code="200"} 500'
 
 PAGES = {
     "/fresh": (200, "text/plain", f"# TYPE {NAME} counter\nprocess_start_time_seconds 1\n"),
+    "/nan": (200, "text/plain", page((200, 500), (500, "NaN"))),
+    "/infinite": (200, "text/plain", page((200, "+Inf"), (500, 0))),
+    "/negative": (200, "text/plain", page((200, 500), (500, "-3"))),
+    "/huge": (200, "text/plain", page((200, "1e308"), (500, "1e308"))),
+    "/twice": (200, "text/plain", page((200, 500), (500, 1), (500, 2))),
+    "/words": (200, "text/plain", page((200, "many"), (500, 1))),
+    "/escaped": (200, "text/plain; version=0.0.4", page((500, 100), more=ESCAPED)),
+    "/open": (
+        200,
+        "application/openmetrics-text; version=1.0.0",
+        OPEN_METRICS.replace("{}\n#", f"{time.time():.1f}\n#"),
+    ),
     "/html": (200, "text/html", "<html></html>"),
     "/sneaky": (200, "text/plain", "<html></html>\n"),
     "/half": (200, "text/plain", f'{NAME}{{status_code="200'),
@@ -293,10 +552,20 @@ def run(capsys, **options):
         ("/busy", "error", "answered 503"),
         ("/big", "error", "more than 1048576 bytes"),
         ("/other", "error", "the nearest names are sparklio_http_requests_tota"),
+        ("/nan", "error", "holds the value nan, which no counter can have"),
+        ("/infinite", "error", "holds the value inf"),
+        ("/negative", "error", "holds the value -3.0"),
+        ("/huge", "error", "holds the value 1e+308"),
+        ("/twice", "error", "stands there twice"),
+        ("/words", "error", "'many' is not a number"),
+        ("/escaped", "fail", "100 of 600 bad = 16.67 %"),
+        ("/open", "fail", "100 of 500 bad = 20.00 %"),
     ],
 )
-def test_what_real_endpoints_answer(server, capsys, path, verdict, message):
-    found = run(capsys, urls=[server + path], window=0.3, deadline=0.4, interval=0.1, max_body_mib=1)
+def test_what_real_endpoints_answer(server, capsys, monkeypatch, path, verdict, message):
+    monkeypatch.setattr(module, "FIRST_INTERVAL", 0.01)
+    options = {"window": 0.2, "deadline": 0.2, "interval": 0.05, "fresh_process": 300}
+    found = run(capsys, urls=[server + path], max_body_mib=1, **options)
     assert found["verdict"] == verdict
     assert message in found["evidence"]
     assert found["changed"] is False
