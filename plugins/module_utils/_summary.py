@@ -19,6 +19,10 @@ _HEADLINES = {
     "reverted": ("FAILED AND UNDONE", "실패하여 원래 상태로 되돌림"),
     "held": ("FAILED AND HELD", "실패, 현재 상태 유지"),
     "resumed": ("RESUMED: the cut-off run was undone", "중단된 롤백을 되돌림"),
+    "good": ("WATCHED, all is well", "모니터링 완료, 정상"),
+    "breached": ("BREACHED: a limit was exceeded", "기준 초과"),
+    "inconclusive": ("INCONCLUSIVE, which is not a pass", "판단 불가 (정상이라는 뜻이 아님)"),
+    "error": ("COULD NOT MEASURE", "측정하지 못함"),
 }
 _CONCLUSIONS = {
     "healthy": ("HEALTHY, nothing to do", "정상, 조치 불필요"),
@@ -67,6 +71,12 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
         result.append(f"what was there before is kept in branch {outcome['branch']}")
     if outcome.get("run_dir"):
         result.append(f"journal on the host: {outcome['run_dir']}/journal.jsonl")
+    if outcome.get("series"):
+        result.append(f"series on the host: {outcome['series']}")
+    if outcome.get("picture"):
+        result.append(f"picture / 그래프: {outcome['picture']}")
+    if outcome.get("baseline"):
+        result.append(f"baseline on the host: {outcome['baseline']}")
     for host, item in (outcome.get("hosts") or {}).items():
         result.append(f"{host}: {item['outcome']}, serves {item.get('serves') or 'unproven'}")
     for text in outcome.get("next") or []:
