@@ -54,7 +54,7 @@ _VERDICTS = {"healthy": "pass", "unassessed": "error", "unknown": "inconclusive"
 REPAIRS = {
     "database": "bring PostgreSQL up, or correct DATABASE_URL",
     "redis": "bring Redis up, or correct REDIS_URL",
-    "objects": "bring the object store up, or correct its address",
+    "objects": "bring the object store up, or correct its address and keys",
     "ollama": "see that the Ollama node is up and has the model that OLLAMA_MODEL names",
     "comfyui": "bring the ComfyUI node up",
 }
@@ -122,6 +122,8 @@ def _ago(seconds: float) -> str:
 _BACKGROUND = ("ansible_job_id", "results_file", "started", "finished", "erased", "stdout", "stderr", "stdout_lines",
                "stderr_lines", "item", "ansible_loop_var", "attempts")  # fmt: skip
 
+_LATE = {"verdict": "inconclusive", "evidence": "not waited for: other evidence had decided"}
+
 
 def results(facts: Facts) -> dict[str, Facts]:
     """Return what the modules returned, by check, with what was measured in the background among it."""
@@ -132,7 +134,7 @@ def results(facts: Facts) -> dict[str, Facts]:
             continue
         found[name] = {key: value for key, value in result.items() if key not in _BACKGROUND}
         if "verdict" not in result and result.get("finished") in (0, False):
-            found[name] = {"verdict": "inconclusive", "evidence": "not waited for: other evidence had decided"}
+            found[name] = {**_LATE}
     return found
 
 
@@ -169,6 +171,13 @@ def _slower(facts: Facts, mean: float, baseline: Facts) -> tuple[bool, float] | 
     return mean >= limit, mean / before
 
 
+def _baselines(facts: Facts) -> tuple[Facts, Facts]:
+    """Return the baseline of the release that runs, and that of another one."""
+    known = _map(facts.get("baselines"))
+    own, other = _map(known.get("own")), _map(known.get("other"))
+    return own, {} if own and other.get("commit") == own.get("commit") else other
+
+
 def slowdown(facts: Facts) -> dict[str, Any]:
     """Compare the mean response time with the baselines: ``own`` of the release that runs, ``other`` of another one.
 
@@ -179,8 +188,7 @@ def slowdown(facts: Facts) -> dict[str, Any]:
     if mean is None or verdict not in ("pass", "fail"):
         kind = "error" if verdict == "error" else "inconclusive"
         return _verdict.make("slowdown", kind, latency.get("evidence") or "the response time was not measured")
-    baselines = _map(facts.get("baselines"))
-    own, other = _map(baselines.get("own")), _map(baselines.get("other"))
+    own, other = _baselines(facts)
     against_own, against_other = _slower(facts, mean, own), _slower(facts, mean, other)
     reference, compared = (other, against_other) if against_other else (own, against_own)
     if compared is None:
@@ -225,14 +233,13 @@ def load_verdicts(facts: Facts, slow: Mapping[str, Any]) -> list[dict[str, Any]]
         slow: the verdict of ``slowdown``, which says whether anybody feels it.
     """
     load = _map(results(facts).get("load"))
-    baselines = _map(facts.get("baselines"))
-    own, other = _map(baselines.get("own")), _map(baselines.get("other"))
+    own, other = _baselines(facts)
     found = []
     for name, key, shown in (("cpu", "cpu_percent", "CPU"), ("memory", "memory_percent", "memory")):
         value, limit = _number(load.get(key)), _limit(facts, key)
         if value is None:
             why = load.get("msg") or load.get("evidence") or "not measured"
-            found.append(_verdict.make(name, "error", f"{shown}: {why}"))
+            found.append(_verdict.make(name, "inconclusive" if load == _LATE else "error", f"{shown}: {why}"))
             continue
         evidence, excused = f"{shown} {value:.0f} %, limit {limit:g} %", ""
         if value < limit:
@@ -353,10 +360,8 @@ def _down(facts: Facts, found: Verdicts) -> dict[str, str]:
             # A server that takes connections is up, whatever keeps the application from asking it.
             listens = _map(facts.get("database_port")).get("open")
             known = result.get("connected") is False and listens is not True
-        elif name == "redis":
+        elif name in _CORE:
             known = item["verdict"] == "fail" or bool(result.get("server"))
-        elif name == "objects":
-            known = result.get("unknown") is not True and not result.get("failed")
         if known:
             down[name] = item["evidence"]
     return down
