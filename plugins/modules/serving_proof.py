@@ -84,12 +84,14 @@ import re
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
-from ansible_collections.sparklio.rollback.plugins.module_utils import process
+from ansible_collections.sparklio.rollback.plugins.module_utils import fetch, process
+from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
 
 #: The metric comes from /proc/stat's boot time, which is whole seconds.
 _METRIC_SLACK = 1.5
+
+_MAX_BODY = 64 << 20
 
 
 def verdict(name: str, value: str, evidence: str, **data: object) -> dict:
@@ -146,12 +148,13 @@ def judge_backend(
     return verdict(name, "pass", f"commit {commit[:12]}, process {ages} after the switch began, {seen}", **data)
 
 
-def fetch(url: str, timeout: int) -> tuple[int, str]:
+def ask(url: str, timeout: float) -> tuple[int, str]:
+    """Return the status and the body, or 0 and why there is none."""
     try:
-        answer = open_url(url, timeout=timeout, use_proxy=False)
-        return answer.getcode(), answer.read(20_000_000).decode("utf-8", "replace")
-    except Exception as exc:
-        return getattr(exc, "code", 0) or 0, str(exc)
+        with fetch.get(url, timeout, _MAX_BODY) as response:
+            return response.status, response.body().decode("utf-8", "replace")
+    except fetch.FetchError as exc:
+        return 0, str(exc)
 
 
 def prove_backend(params: dict) -> dict:
@@ -168,10 +171,10 @@ def look_at_backend(params: dict) -> dict:
     root = os.path.realpath(params["root"])
     head = Repository(root).line("rev-parse", "HEAD")
     holders, hidden = process.listeners(params["backend_port"])
-    status, text = fetch(params["metrics_url"], params["timeout"])
+    status, text = ask(params["metrics_url"], params["timeout"])
     if status != 200:
-        what = f"status {status}" if status else text[:120]
-        return verdict("serving_backend", "error", f"{params['metrics_url']} gave no metrics ({what})", head=head)
+        what = f"status {status}" if status else text
+        return verdict("serving_backend", "error", f"{mask(params['metrics_url'])} gave no metrics ({what})", head=head)
     match = re.search(r"^process_start_time_seconds ([0-9.eE+]+)$", text, re.MULTILINE)
     return judge_backend(head, params, holders, hidden, float(match.group(1)) if match else None)
 
@@ -181,11 +184,11 @@ def prove_frontend(params: dict) -> dict:
     url = f"{params['frontend_url'].rstrip('/')}/_next/static/{build}/_buildManifest.js"
     deadline = time.monotonic() + params["timeout"]
     while True:
-        status, text = fetch(url, params["timeout"])
+        status, text = ask(url, params["timeout"])
         if status == 200:
             return verdict("serving_frontend", "pass", f"the server answers for build {build}", build_id=build)
         if time.monotonic() > deadline:
-            what = f"status {status}" if status else text[:120]
+            what = f"status {status}" if status else text
             return verdict(
                 "serving_frontend",
                 "fail",

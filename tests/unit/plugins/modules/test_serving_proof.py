@@ -103,6 +103,16 @@ def test_another_build_and_a_frontend_that_is_down_are_told_apart(call, served):
     assert found["verdict"] == "fail" and "refused" in found["evidence"]
 
 
+@pytest.mark.parametrize(
+    ("address", "why"), [("/missing", "(status 404)"), (None, "connection refused: nothing listens there")]
+)
+def test_metrics_that_do_not_answer_are_an_error(call, served, address, why):
+    host = served.url.replace("//", "//me:hunter22@") if address else "http://me:hunter22@127.0.0.1:1"
+    found = prove(call, served, metrics_url=f"{host}{address or '/'}")["serving_backend"]
+    assert found["verdict"] == "error" and "gave no metrics" in found["evidence"] and why in found["evidence"]
+    assert "hunter22" not in found["evidence"]
+
+
 def test_a_clone_that_cannot_be_read_is_an_error(call, served, tmp_path):
     found = prove(call, served, root=tmp_path)
     assert found["serving_backend"]["verdict"] == "error"
