@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 NOW = 1_736_960_000.0
 MEASURED = ("error_rate", "agent_failures", "response_time", "load")
-NODES = ("ollama", "comfyui", "objects")
+NODES = ("ollama", "comfyui")
 SERVICES = ("health", "frontend", "router")
 
 
@@ -28,6 +28,7 @@ def healthy():
             "upstream": {"verdicts": [verdict("pass", name=name) for name in NODES]},
             "database": verdict("pass", connected=True, heads=["r3"], tree_heads=["r3"]),
             "redis": verdict("pass", server="redis://127.0.0.1:6379/0"),
+            "objects": verdict("pass", server="http://127.0.0.1:9000"),
         },
         "measured": [
             {"item": {"name": "error_rate"}, "finished": True, **verdict("pass", "0 of 300 bad")},
@@ -57,7 +58,9 @@ def healthy():
         "target": {"commit": "c14", "tag": "v14", "date": 14, "alembic_heads": ["r3"]},
         "runs": {"now": NOW, "holder": None, "unfinished": None, "runs": []},
         "environment": [{"path": "backend/.env", "modified": NOW - 9000}],
-        "baselines": {"other": {"tag": "v14", "mean_seconds": 0.25, "requests": 300, "window_seconds": 20.0}},
+        "baselines": {
+            "other": {"tag": "v14", "commit": "c14", "mean_seconds": 0.25, "requests": 300, "window_seconds": 20.0}
+        },
     }
 
 
@@ -219,8 +222,8 @@ def test_a_dead_backend_is_not_explained_by_a_node():
 
 
 def test_an_upstream_without_an_address_is_not_known_to_be_down():
-    facts = without(put(healthy(), "redis", "error", ".env sets no REDIS_URL", server=None), "objects")
-    facts["results"]["objects"] = verdict("error", "no address", unknown=True)
+    facts = put(healthy(), "redis", "error", ".env sets no REDIS_URL", server=None)
+    put(facts, "objects", "inconclusive", "no address is known", server=None)
     found = _assess.assess(put(facts, "error_rate", "fail", "8 %"))
     assert found["recommendation"] == "rollback"
     assert _assess.assess(put(facts, "error_rate", "pass"))["recommendation"] == "unknown"
@@ -397,6 +400,13 @@ def test_slow_as_ever_is_compared_with_the_other_release():
     assert _assess.assess(facts)["recommendation"] == "rollback"
 
 
+def test_the_only_baseline_is_its_own():
+    facts = slow()
+    own = {"tag": "v16", "commit": "c16", "mean_seconds": 0.2, "requests": 300, "window_seconds": 20.0}
+    facts["baselines"] = {"own": own, "other": own}
+    assert _assess.assess(facts)["recommendation"] == "no_rollback"
+
+
 @pytest.mark.parametrize(("mean", "expected"), [(0.2, "healthy"), (3.5, "unknown")])
 def test_without_a_baseline_the_checklists_limit_stands_in(mean, expected):
     facts = {**slow(mean), "baselines": {}}
@@ -451,7 +461,7 @@ NUMBERS = st.one_of(st.none(), st.floats(), st.integers(-5, 500), st.text(max_si
 def systems(draw):
     """Any system: each fact as it should be, bad, unknown, or missing."""
     facts = healthy()
-    for name in (*SERVICES, *NODES, "error_rate", "agent_failures", "response_time", "redis"):
+    for name in (*SERVICES, *NODES, "error_rate", "agent_failures", "response_time", "redis", "objects"):
         kind = draw(KINDS)
         if kind is None:
             without(facts, name)
