@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 import report
 from ansible_collections.sparklio.rollback.plugins.module_utils import _exposition as ex
+from ansible_collections.sparklio.rollback.plugins.module_utils import error_rate as module
 from ansible_collections.sparklio.rollback.plugins.module_utils import fetch
 from ansible_collections.sparklio.rollback.plugins.module_utils.scrape import STARTED
-from ansible_collections.sparklio.rollback.plugins.modules import metric_error_rate as module
 
 SEED = 20250115
 RATES = (0.5, 2.0, 4.0, 6.0, 10.0, 25.0)

@@ -100,88 +100,17 @@ seconds:
   sample: 5.0
 """
 
-import os
-import time
-from collections.abc import Callable
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _load, load
-from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
-
-
-def judge(name: str, percent: float | None, limit: float, what: str, problem: str) -> dict[str, Any]:
-    """Return the verdict on one figure; one that reaches the limit is too high."""
-    if percent is None:
-        verdict, evidence = "error", problem
-    else:
-        verdict = "fail" if percent >= limit else "pass"
-        evidence = f"{what} is {'not ' if verdict == 'fail' else ''}under {limit:g} %"
-    data = {"percent": percent, "limit_percent": limit}
-    return {"name": name, "verdict": verdict, "evidence": one_line(evidence), "data": data}
-
-
-def measure(
-    params: dict[str, Any],
-    read: Callable[[], _load.Load] = load.read,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, Any]:
-    """Take two readings, the window apart, and return the module's answer."""
-    begin = clock()
-    before = read()
-    sleep(params["window"])
-    after = read()
-    seconds = clock() - begin
-    problems = list(dict.fromkeys((*before.problems, *after.problems)))
-    cpu = None
-    if before.cpu and after.cpu:
-        try:
-            cpu = round(_load.cpu_percent(before.cpu, after.cpu), 2)
-        except _load.LoadError as exc:
-            problems.append(f"CPU: {exc}")
-    memory = after.memory and round(after.memory.percent, 2)
-    cores = os.cpu_count() or 1
-    problem = "; ".join(problems)
-    shown = {
-        "cpu": f"CPU {cpu} % of {cores} cores over {seconds:.1f} s",
-        "memory": f"memory {memory} % of {after.memory.total / 2**30:.1f} GiB" if after.memory else "",
-    }
-    figures = {"cpu": cpu, "memory": memory}
-    limits = {name: params[f"{name}_max_percent"] for name in figures}
-    verdicts = [
-        judge(name, figures[name], limit, shown[name], problem) for name, limit in limits.items() if limit is not None
-    ]
-    worst = [kind for kind in ("error", "fail", "pass") if any(item["verdict"] == kind for item in verdicts)]
-    free = [shown[name] for name, limit in limits.items() if limit is None and figures[name] is not None]
-    told = [*dict.fromkeys(item["evidence"] for item in verdicts), *free] or [problem]
-    return {
-        "verdict": worst[0] if worst else "inconclusive",
-        "evidence": one_line("; ".join(told if verdicts else ["there is no limit to judge by", *told])),
-        "verdicts": verdicts,
-        "cpu_percent": cpu,
-        "memory_percent": memory,
-        "memory_total_mib": after.memory and after.memory.total >> 20,
-        "load1": round(os.getloadavg()[0], 2),
-        "cores": cores,
-        "seconds": round(seconds, 3),
-    }
+from ansible_collections.sparklio.rollback.plugins.module_utils.host_load import ARGUMENT_SPEC, prepare
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "window": {"type": "float", "default": 5},
-            "cpu_max_percent": {"type": "float"},
-            "memory_max_percent": {"type": "float"},
-        },
-        supports_check_mode=True,
-    )
-    for name in ("window", "cpu_max_percent", "memory_max_percent"):
-        value = module.params[name]
-        if value is not None and not 0 < value < float("inf"):
-            module.fail_json(msg=f"{name} must be over 0, not {value}.")
-    module.exit_json(changed=False, **measure(module.params))
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        measure = prepare(module.params)
+    except ValueError as exc:
+        module.fail_json(msg=f"{exc}.")
+    module.exit_json(changed=False, **measure())
 
 
 if __name__ == "__main__":

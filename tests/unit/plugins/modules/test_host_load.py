@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import host_load
 from ansible_collections.sparklio.rollback.plugins.module_utils._load import Cpu, Load, Memory
 from ansible_collections.sparklio.rollback.plugins.modules import host_load as module
 
@@ -14,7 +15,7 @@ def measure(*readings, **options):
     def sleep(seconds):
         time[0] += seconds
 
-    found = module.measure({**LIMITS, **options}, lambda: left.pop(0), lambda: time[0], sleep)
+    found = host_load.measure({**LIMITS, **options}, lambda: left.pop(0), lambda: time[0], sleep)
     assert not left
     return found
 

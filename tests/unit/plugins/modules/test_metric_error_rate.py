@@ -11,7 +11,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.sparklio.rollback.plugins.module_utils import _exposition as ex
 from ansible_collections.sparklio.rollback.plugins.module_utils import _prometheus as prom
-from ansible_collections.sparklio.rollback.plugins.module_utils import fetch
+from ansible_collections.sparklio.rollback.plugins.module_utils import error_rate, fetch
 from ansible_collections.sparklio.rollback.plugins.modules import metric_error_rate as module
 
 NAME = "sparklio_http_requests_total"
@@ -81,9 +81,9 @@ class World:
         return ex.Exposition(samples, {NAME: "counter"})
 
     def measure(self, **options):
-        settings = module.Settings({**DEFAULTS, **options})
-        source = module.Endpoints(settings, self.read, lambda url: [NAME, "up"], self.clock, self.wall)
-        return module.measure(settings, source, self.clock, self.sleep)
+        settings = error_rate.Settings({**DEFAULTS, **options})
+        source = error_rate.Endpoints(settings, self.read, lambda url: [NAME, "up"], self.clock, self.wall)
+        return error_rate.measure(settings, source, self.clock, self.sleep)
 
 
 def test_healthy_traffic_passes_before_the_window_is_over():
@@ -266,14 +266,14 @@ def test_values_that_no_counter_can_have(value):
 )
 def test_settings_that_make_no_sense(options):
     with pytest.raises(ValueError):
-        module.Settings({**DEFAULTS, **options})
+        error_rate.Settings({**DEFAULTS, **options})
 
 
 def test_the_resolved_query():
-    query = module.Settings({**DEFAULTS, "total": 'endpoint!="/m"'}).query
+    query = error_rate.Settings({**DEFAULTS, "total": 'endpoint!="/m"'}).query
     both = 'endpoint!="/m",status_code=~"5.."'
     assert query == f'sum(increase({NAME}{{{both}}}[20s])) / sum(increase({NAME}{{endpoint!="/m"}}[20s]))'
-    assert r'{a="\\d\n\"",b="1"}' in module.Settings({**DEFAULTS, "bad": r'a="\\d\n\"",b="1"'}).query
+    assert r'{a="\\d\n\"",b="1"}' in error_rate.Settings({**DEFAULTS, "bad": r'a="\\d\n\"",b="1"'}).query
 
 
 class Tsdb:
@@ -342,8 +342,8 @@ class Tsdb:
 
     def measure(self, **options):
         given = {**DEFAULTS, "urls": None, "prometheus_url": "http://prometheus:9090", "window": 60.0, **options}
-        settings = module.Settings(given)
-        return module.measure(settings, module.Stored(settings, self), self.world.clock, self.sleep)
+        settings = error_rate.Settings(given)
+        return error_rate.measure(settings, error_rate.Stored(settings, self), self.world.clock, self.sleep)
 
 
 def stored(rate=0.0, per_second=0.0, seconds=300.0, started=-1000.0, **options):
@@ -563,7 +563,7 @@ def run(capsys, **options):
     ],
 )
 def test_what_real_endpoints_answer(server, capsys, monkeypatch, path, verdict, message):
-    monkeypatch.setattr(module, "FIRST_INTERVAL", 0.01)
+    monkeypatch.setattr(error_rate, "FIRST_INTERVAL", 0.01)
     options = {"window": 0.2, "deadline": 0.2, "interval": 0.05, "fresh_process": 300}
     found = run(capsys, urls=[server + path], max_body_mib=1, **options)
     assert found["verdict"] == verdict

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _exposition as ex
-from ansible_collections.sparklio.rollback.plugins.module_utils import fetch
+from ansible_collections.sparklio.rollback.plugins.module_utils import fetch, latency
 from ansible_collections.sparklio.rollback.plugins.modules import metric_latency as module
 
 NAME = "sparklio_http_request_duration_seconds"
@@ -67,8 +67,8 @@ class World:
         return page(observed, 1_700_000_000 + began)
 
     def measure(self, **options):
-        settings = module.Settings({**DEFAULTS, **options})
-        return module.measure(settings, self.read, lambda url: [NAME, "up"], self.clock, self.wall, self.sleep)
+        settings = latency.Settings({**DEFAULTS, **options})
+        return latency.measure(settings, self.read, lambda url: [NAME, "up"], self.clock, self.wall, self.sleep)
 
 
 def page(observed, began):
@@ -213,7 +213,7 @@ def test_a_misspelt_metric_is_an_error_that_names_the_nearest():
 
 
 def test_the_resolved_query():
-    query = module.Settings({**DEFAULTS, "selector": 'endpoint!="/m"', "quantiles": []}).query
+    query = latency.Settings({**DEFAULTS, "selector": 'endpoint!="/m"', "quantiles": []}).query
     assert query == [
         f'sum(increase({NAME}_sum{{endpoint!="/m"}}[20s])) / sum(increase({NAME}_count{{endpoint!="/m"}}[20s]))',
         f'histogram_quantile(0.95, sum by (le) (increase({NAME}_bucket{{endpoint!="/m"}}[20s])))',
@@ -242,7 +242,7 @@ def test_the_resolved_query():
 )
 def test_settings_that_make_no_sense(options):
     with pytest.raises(ValueError):
-        module.Settings({**DEFAULTS, **options})
+        latency.Settings({**DEFAULTS, **options})
 
 
 @pytest.mark.parametrize(
