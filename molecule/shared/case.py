@@ -84,10 +84,15 @@ def command(case: dict) -> list[str]:
     if "tag" in case:
         # As JSON, so that blanks and line breaks of a hostile tag arrive.
         argv += ["-e", json.dumps({"target_tag": case["tag"]})]
-    for argument in case.get("args", []):
-        # A list within is one that several cases share.
-        argv += map(str, argument) if isinstance(argument, list) else [str(argument)]
-    return argv
+    return argv + words(case.get("args", []))
+
+
+def words(arguments: list) -> list[str]:
+    """Arguments in a row; a list within is one that several cases share."""
+    found = []
+    for argument in arguments:
+        found += words(argument) if isinstance(argument, list) else [str(argument)]
+    return found
 
 
 def start(argv: list[str], log: Path) -> subprocess.Popen:

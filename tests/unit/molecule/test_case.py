@@ -49,6 +49,11 @@ def judge(table: dict, code: int, text: str, after: dict, **changes) -> list[str
     return case.judge(table, code, text, BEFORE, {**copy.deepcopy(after), **changes}, ["hunter22"], began=100.0)
 
 
+def test_arguments_that_several_cases_share() -> None:
+    shared = ["-e", "a=1"]
+    assert case.command({"args": [[shared, "-e"], "b=2", 3]})[4:] == ["-e", "a=1", "-e", "b=2", "3"]
+
+
 def test_the_exact_exit_code() -> None:
     wanted = {**REFUSED, "code": 10}
     assert judge(wanted, 10, "choose one", BEFORE) == []
