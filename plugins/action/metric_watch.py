@@ -79,7 +79,7 @@ class ActionModule(ActionBase):
         self.lines += 1
         window = windows[-1]
         self.show(_progress.line(windows, result["left"], result["limits"]), COLORS.get(window["state"]))
-        for text in _progress.remarks(window, result["tally"], self.counted()):
+        for text in _progress.remarks(windows, result["tally"], self.counted()):
             self.show(text, COLORS.get(window["state"], C.COLOR_OK))
 
     def counted(self):

@@ -144,18 +144,19 @@ def opening(result: Mapping[str, Any], duration: float, window: float) -> list[s
         parts.append(
             f"{limits['baseline_ratio']:g} times the baseline's mean of {baseline['mean_seconds']:.3g} s ({whose})"
         )
-    return [first, f"Limits / 기준: {', '.join(parts)}", ""]
+    return ["", first, f"Limits / 기준: {', '.join(parts)}", ""]
 
 
-def remarks(window: Mapping[str, Any], tally: Mapping[str, Any], rules: Mapping[str, int]) -> list[str]:
+def remarks(windows: Sequence[Mapping[str, Any]], tally: Mapping[str, Any], rules: Mapping[str, int]) -> list[str]:
     """Return what the line of a window can't hold: why it is bad, a gap, a restart, the recovery.
 
     Args:
-        window: the last one.
+        windows: oldest first; the last one is meant.
         tally: of all windows so far.
         rules: ``bad_in_row``, ``bad_total``, ``errors_in_row``, ``errors_total``, ``recovered_after``.
     """
     found = []
+    window, before = windows[-1], windows[-2]["state"] if len(windows) > 1 else ""
     what = "; ".join(breach["evidence"] for breach in window["breaches"])
     if window["gap"]:
         found.append(
@@ -172,6 +173,8 @@ def remarks(window: Mapping[str, Any], tally: Mapping[str, Any], rules: Mapping[
             f"{tally['errors']} of {rules['errors_total']}",
         )
         found.append(f"not readable / 측정 불가 ({row} in a row, {total} in all): {what}")
+    elif window.get("undecided") and before != "inconclusive":
+        found.append(f"undecided, judged with what follows / 판단 보류: {window['undecided']}")
     if tally["recovered_at"] is not None and tally["recovered_at"] == window["t"]:
         found.append(f"recovered / 회복: {rules['recovered_after']} good windows in a row")
     return [f"{'':11}{text}" for text in found]

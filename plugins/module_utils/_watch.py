@@ -3,7 +3,7 @@
 """The watch after a rollback: what a window holds, whether it is good or bad, and what all windows come to.
 
 A window is what the counters grew between two readings, so that no request falls between two windows, nor into a gap
-while nobody watched. Windows with too few requests for a verdict are judged together with those that follow.
+while nobody watched. Where that is too little for a verdict, it is judged together with what follows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import _load
 from ansible_collections.sparklio.rollback.plugins.module_utils._exposition import Labels, Selector
 
 VERSION = 1
+
+
+#: What is judged apart, each as soon as there is enough of it: what grew adds up from window to window until then.
+POOLS = ("errors", "agents", "latency")
 
 
 class WatchError(Exception):
@@ -201,12 +205,12 @@ class Tally(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """A window's state, why, and whether there was enough of each kind to judge it."""
+    """A window's state, what is bad, why nothing can be said yet, and which of the POOLS had enough to be judged."""
 
     state: str
     breaches: list[dict[str, str]]
-    enough_requests: bool
-    enough_agent_runs: bool
+    undecided: str
+    judged: frozenset[str]
 
 
 def rules_problem(rules: Rules) -> str | None:
@@ -283,15 +287,19 @@ def figures(counts: Counts, seconds: float, load: Load) -> dict[str, Any]:
     return {**rounded, "p95_at_least": bool(p95 and p95.at_least)}
 
 
-def _share_breach(series: str, what: str, bad: float, total: float, limit: float | None, limits: Limits) -> list[dict]:
-    """A share is too high when all of its interval is."""
+def _share(what: str, bad: float, total: float, least: float, limit: float | None, limits: Limits) -> tuple[str, str]:
+    """Compare a share with its limit: the verdict (pass, fail, inconclusive), and the evidence.
+
+    As in every decision on a share, all of its interval has to lie on one side of the limit.
+    """
+    if total < max(least, 1):
+        return "inconclusive", f"{what}: {total:g} are fewer than the {least:g} that a verdict needs"
     if limit is None:
-        return []
+        return "pass", ""
     low, high = er.wilson(bad, total, limits.confidence_percent / 100)
-    if 100 * low < limit:
-        return []
     text = f"{what} {100 * bad / total:.1f} % ({bad:g} of {total:g}; interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return [{"series": series, "evidence": f"{text}, limit {limit:g} %"}]
+    verdict = "fail" if 100 * low >= limit else "pass" if 100 * high < limit else "inconclusive"
+    return verdict, f"{text}, limit {limit:g} %"
 
 
 def _latency_breaches(counts: Counts, limits: Limits, baseline_mean: float | None) -> list[dict]:
@@ -312,34 +320,45 @@ def _latency_breaches(counts: Counts, limits: Limits, baseline_mean: float | Non
     return found
 
 
-def judge(http: Counts, agents: Counts, load: Load, limits: Limits, baseline_mean: float | None = None) -> Judgement:
+def judge(pools: Mapping[str, Counts], load: Load, limits: Limits, baseline_mean: float | None = None) -> Judgement:
     """Judge a window.
 
+    It is good when its error rate is proven to be under the limit, and nothing speaks against it: agent runs are often
+    too few for a proof, so a share of failed ones under the limit will do.
+
     Args:
-        http: requests, errors and latency since the last window that had enough of them.
-        agents: agent runs since the last window that had enough of them.
+        pools: for each of POOLS what grew since that was judged last.
         load: of the host.
         limits: what is bad.
         baseline_mean: seconds, of a good time; None compares with nothing.
     """
-    enough_requests = http.requests > 0 and http.requests >= limits.min_requests
-    enough_runs = agents.agent_runs > 0 and agents.agent_runs >= limits.min_agent_runs
+    http, runs, latency = (pools[name] for name in POOLS)
+    least, limit = limits.min_requests, limits.error_rate_percent
+    errors, errors_evidence = _share("error rate", http.errors, http.requests, least, limit, limits)
+    least, limit = limits.min_agent_runs, limits.agent_failure_percent
+    agents, agents_evidence = _share("agent failures", runs.agent_failures, runs.agent_runs, least, limit, limits)
     breaches = []
-    if enough_requests:
-        limit = limits.error_rate_percent
-        breaches += _share_breach("errors", "error rate", http.errors, http.requests, limit, limits)
-        breaches += _latency_breaches(http, limits, baseline_mean)
-    if enough_runs:
-        limit = limits.agent_failure_percent
-        breaches += _share_breach("agents", "agent failures", agents.agent_failures, agents.agent_runs, limit, limits)
+    for series, verdict, evidence in (("errors", errors, errors_evidence), ("agents", agents, agents_evidence)):
+        if verdict == "fail":
+            breaches.append({"series": series, "evidence": evidence})
+    breaches += _latency_breaches(latency, limits, baseline_mean)
     for series, what, value, limit in (
         ("cpu", "CPU", load.cpu_percent, limits.cpu_percent),
         ("memory", "memory", load.memory_percent, limits.memory_percent),
     ):
         if value is not None and limit is not None and value >= limit:
             breaches.append({"series": series, "evidence": f"{what} {value:.0f} %, limit {limit:g} %"})
-    state = "bad" if breaches else "good" if enough_requests else "inconclusive"
-    return Judgement(state, breaches, enough_requests, enough_runs)
+    share = _percent(runs.agent_failures, runs.agent_runs)
+    suspicious = runs.agent_runs >= least and None not in (share, limits.agent_failure_percent)
+    undecided = ""
+    if errors == "inconclusive":
+        undecided = errors_evidence
+    elif agents == "inconclusive" and suspicious and share >= limits.agent_failure_percent:
+        undecided = agents_evidence
+    judged = {"errors": errors != "inconclusive", "agents": agents != "inconclusive"}
+    judged["latency"] = latency.latency.requests >= limits.min_requests
+    state = "bad" if breaches else "inconclusive" if undecided else "good"
+    return Judgement(state, breaches, undecided, frozenset(name for name in POOLS if judged[name]))
 
 
 def elapsed(before: Instant, now: Instant) -> float:
@@ -361,7 +380,7 @@ class Watch:
         self.windows: list[dict[str, Any]] = []
         self.reading: Reading | None = None
         self.attempt: Instant | None = None
-        self.pool = {"http": Counts(), "agents": Counts()}
+        self.pools = dict.fromkeys(POOLS, Counts())
         self.starts: dict[str, list[float]] = {}
         self.end: dict[str, Any] | None = None
 
@@ -420,17 +439,15 @@ class Watch:
             baseline_mean = None
         counts, restarts = grown(before, reading, failed_request, failed_run)
         load = load_between(before, reading)
-        http, agents = self.pool["http"].plus(counts), self.pool["agents"].plus(counts)
-        judged = judge(http, agents, load, limits, baseline_mean)
+        pools = {name: pool.plus(counts) for name, pool in self.pools.items()}
+        judged = judge(pools, load, limits, baseline_mean)
         shown = figures(counts, elapsed(before.instant, reading.instant), load)
-        more = {"restarts": restarts, "counts": counts.to_json(), **shown}
+        more = {"undecided": judged.undecided, "restarts": restarts, "counts": counts.to_json(), **shown}
         window = self._window(reading.instant, judged.state, judged.breaches, **more)
         if window["gap"] and window["state"] == "good":
             window["state"] = "inconclusive"
-        self.pool = {
-            "http": Counts() if judged.enough_requests or window["gap"] else http,
-            "agents": Counts() if judged.enough_agent_runs or window["gap"] else agents,
-        }
+        over = POOLS if window["gap"] else judged.judged
+        self.pools = {name: Counts() if name in over else pool for name, pool in pools.items()}
         return window
 
     def _remember_starts(self, reading: Reading) -> None:
@@ -470,10 +487,10 @@ class Watch:
         if recovered:
             return "good", f"{tally.good} of {tally.windows} windows were good, {tally.bad} bad"
         if tally.good + tally.bad == 0:
-            return "inconclusive", f"none of {tally.windows} windows had enough traffic for a verdict"
+            return "inconclusive", f"there was too little traffic for a verdict in all {tally.windows} windows"
         return "inconclusive", (
             f"no row of {rules.recovered_after} good windows lasted to the end: {tally.good} of "
-            f"{tally.windows} were good, {tally.bad} bad, {tally.inconclusive} without enough traffic, "
+            f"{tally.windows} were good, {tally.bad} bad, {tally.inconclusive} undecided, "
             f"{tally.errors} could not be read"
         )
 
@@ -491,14 +508,14 @@ class Watch:
 
     def encode(self) -> str:
         """Return the series file: one JSON object a line."""
-        pool = {name: counts.to_json() for name, counts in self.pool.items()}
+        pools = {name: counts.to_json() for name, counts in self.pools.items()}
         reading = self.reading and self.reading.to_json()
         lines = [{"event": "begin", "version": VERSION, **self.head}]
         lines += [{"event": "window", **window} for window in self.windows]
         if self.end:
             lines.append({"event": "end", **self.end})
         else:
-            tail = {"reading": reading, "attempt": self.attempt, "pool": pool, "starts": self.starts}
+            tail = {"reading": reading, "attempt": self.attempt, "pools": pools, "starts": self.starts}
             lines.append({"event": "reading", **tail})
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
@@ -555,7 +572,7 @@ def decode(text: str, rules: Rules) -> Watch:
             watch.reading = rest["reading"] and Reading.from_json(rest["reading"])
             watch.starts = rest["starts"]
             watch.attempt = rest["attempt"] and Instant(*rest["attempt"])
-            watch.pool = {name: Counts.from_json(counts) for name, counts in rest["pool"].items()}
+            watch.pools = {name: Counts.from_json(counts) for name, counts in rest["pools"].items()}
         elif event["event"] == "end":
             watch.end = rest
     if watch.attempt is None and watch.windows:

@@ -105,7 +105,7 @@ def test_a_watch_that_goes_on_shows_what_was_before_and_waits_for_the_rest_of_th
     assert controller.calls[1][0] - controller.calls[0][0] == pytest.approx(14)
     assert [window["n"] for window in result["windows"]] == [1, 2, 3]
     assert result["continued"]
-    assert "Goes on with the watch of v1" in controller.shown[0]
+    assert "Goes on with the watch of v1" in controller.shown[1]
 
 
 def test_a_gap_that_the_first_call_closed_is_shown(monkeypatch):

@@ -50,9 +50,9 @@ def test_a_quantile_that_is_only_known_to_be_at_least_so_much_is_left_open():
     [
         (counts(), w.Load(), "pass", "mean latency 0.1 s"),
         (counts(errors=40.0), w.Load(), "fail", "error rate 20.0 %"),
-        (counts(errors=8.0), w.Load(), "inconclusive", "too few requests to tell"),
-        (counts(10.0), w.Load(), "inconclusive", "fewer than 20 requests"),
-        (w.Counts(), w.Load(), "inconclusive", "no latency was measured"),
+        (counts(errors=8.0), w.Load(), "inconclusive", "error rate 4.0 %"),
+        (counts(10.0), w.Load(), "inconclusive", "10 are fewer than the 20"),
+        (counts()._replace(latency=Histogram()), w.Load(), "inconclusive", "no latency was measured"),
         (counts(seconds=800.0), w.Load(), "fail", "mean 4 s"),
         (counts(), w.Load(97.0, 40.0), "fail", "CPU 97 %"),
     ],

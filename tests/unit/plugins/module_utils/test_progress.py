@@ -88,30 +88,36 @@ def test_a_reading_that_failed_has_a_line_too_and_a_gap_no_block():
 
 def test_remarks_say_why_and_how_much_more_it_takes():
     bad = window(state="bad", breaches=[{"series": "errors", "evidence": "error rate 26.3 %"}], restarts=1)
-    said = " ".join(p.remarks(bad, TALLY, RULES))
+    said = " ".join(p.remarks([bad], TALLY, RULES))
     assert "error rate 26.3 %" in said
     assert "1 of 3 in a row, 2 of 6 in all" in said
     assert "replaced" in said
     lost = window(state="error", breaches=[{"series": "reading", "evidence": "refused"}], gap=True)
-    said = " ".join(p.remarks(lost, TALLY, RULES))
+    said = " ".join(p.remarks([lost], TALLY, RULES))
     assert "refused" in said
     assert "1 of 4 in a row, 1 of 10 in all" in said
     assert "nobody watched for 0:30" in said
-    assert p.remarks(window(), TALLY, RULES) == []
+    assert p.remarks([window()], TALLY, RULES) == []
+
+
+def test_why_nothing_can_be_said_is_said_once_in_a_row():
+    waits = window(state="inconclusive", undecided="10 are fewer than the 20")
+    assert "10 are fewer than the 20" in p.remarks([window(), waits], TALLY, RULES)[0]
+    assert p.remarks([waits, waits], TALLY, RULES) == []
 
 
 def test_the_recovery_is_said_once():
     at = {**TALLY, "recovered_at": 30.0}
-    assert "recovered" in p.remarks(window(), at, RULES)[0]
-    assert p.remarks(window(t=60.0), at, RULES) == []
+    assert "recovered" in p.remarks([window()], at, RULES)[0]
+    assert p.remarks([window(t=60.0)], at, RULES) == []
 
 
 def test_opening():
-    first, limits, _empty = p.opening(RESULT, 1800, 30)
+    _empty, first, limits, _empty = p.opening(RESULT, 1800, 30)
     assert "Watches v4.0.20250115-1430 for 30:00 in windows of 30 s" in first
     assert limits.endswith("errors 5 %, agent failures 20 %, mean 3 s, CPU 90 %, memory 90 %")
     baseline = {"tag": None, "commit": "b" * 40, "mean_seconds": 0.1234}
-    first, limits, _empty = p.opening({**RESULT, "continued": True, "baseline": baseline}, 1800, 30)
+    _empty, first, limits, _empty = p.opening({**RESULT, "continued": True, "baseline": baseline}, 1800, 30)
     assert "Goes on with the watch of v4.0.20250115-1430" in first
     assert "20:00 left" in first
     assert limits.endswith("2 times the baseline's mean of 0.123 s (bbbbbbbbbbbb)")

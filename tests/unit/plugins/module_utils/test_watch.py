@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import ANY
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _watch as w
@@ -69,11 +70,11 @@ def watch(backend):
 
 
 def test_a_window_holds_what_grew_since_the_last_reading(backend, watch):
-    backend.serve(ok=97, failed=3, runs=9, failed_runs=1)
+    backend.serve(ok=970, failed=30, runs=9, failed_runs=1)
     window = observe(watch, backend.reading())
-    assert (window["requests"], window["error_rate_percent"], window["agent_failure_percent"]) == (100, 3.0, 10.0)
+    assert (window["requests"], window["error_rate_percent"], window["agent_failure_percent"]) == (1000, 3.0, 10.0)
     assert (window["mean_seconds"], window["t"], window["gap"], window["state"]) == (0.1, 30.0, False, "good")
-    assert window["requests_per_second"] == pytest.approx(3.3333)
+    assert window["requests_per_second"] == pytest.approx(33.3333)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +93,20 @@ def test_each_limit_makes_a_window_bad(backend, watch, traffic, series):
     assert series in [breach["series"] for breach in window["breaches"]]
 
 
-@pytest.mark.parametrize("traffic", [{"ok": 94, "failed": 6}, {"ok": 100, "runs": 3, "failed_runs": 1}, {"ok": 100}])
-def test_a_share_whose_interval_reaches_under_the_limit_is_not_bad(backend, watch, traffic):
+@pytest.mark.parametrize(
+    "traffic",
+    [{"ok": 94, "failed": 6}, {"ok": 97, "failed": 3}, {"ok": 500, "runs": 7, "failed_runs": 3}, {"ok": 10}, {}],
+)
+def test_what_is_on_neither_side_of_a_limit_is_neither_good_nor_bad(backend, watch, traffic):
     backend.serve(**traffic)
+    window = observe(watch, backend.reading())
+    assert window["state"] == "inconclusive"
+    assert window["undecided"]
+    assert watch.tally() == w.Tally(windows=1, inconclusive=1)
+
+
+def test_agent_runs_too_few_for_a_proof_do_not_stand_in_the_way(backend, watch):
+    backend.serve(ok=200, runs=8, failed_runs=1)
     assert observe(watch, backend.reading())["state"] == "good"
 
 
@@ -115,22 +127,17 @@ def test_load_is_judged_from_the_time_that_was_used_in_the_window(backend):
 
 
 def test_slower_than_the_baseline_counts_only_above_the_floor_and_not_while_warming_up(backend, watch):
-    backend.serve(ok=50, seconds=0.4)
+    backend.serve(ok=100, seconds=0.4)
     assert observe(watch, backend.reading(), baseline=0.1)["state"] == "good"
-    backend.serve(ok=50, seconds=0.9)
+    backend.serve(ok=100, seconds=0.9)
     assert observe(watch, backend.reading(), baseline=0.5)["state"] == "good"
-    backend.serve(ok=50, seconds=0.9)
+    backend.serve(ok=100, seconds=0.9)
     window = observe(watch, backend.reading(), baseline=0.4)
     assert window["state"] == "bad"
     assert "2 times the baseline of 0.4 s" in window["breaches"][0]["evidence"]
     backend.restart()
-    backend.serve(ok=50, seconds=0.9)
+    backend.serve(ok=100, seconds=0.9)
     assert observe(watch, backend.reading(), baseline=0.4)["state"] == "good"
-
-
-def test_no_traffic_is_neither_good_nor_bad(backend, watch):
-    assert observe(watch, backend.reading())["state"] == "inconclusive"
-    assert watch.tally() == w.Tally(windows=1, inconclusive=1)
 
 
 def test_windows_with_few_requests_are_judged_together(backend, watch):
@@ -141,12 +148,29 @@ def test_windows_with_few_requests_are_judged_together(backend, watch):
     assert states == ["inconclusive", "inconclusive", "bad", "inconclusive"]
 
 
+@pytest.mark.parametrize(("failed", "states"), [(8, "iibiibiib"), (1, "igigigigi"), (3, "iiiigiiii"), (0, "ggggggggg")])
+def test_a_rate_near_its_limit_is_decided_by_what_follows(backend, watch, failed, states):
+    found = ""
+    for _number in range(9):
+        backend.serve(ok=100 - failed, failed=failed)
+        found += observe(watch, backend.reading())["state"][0]
+    assert found == states
+
+
 def test_agent_runs_add_up_until_there_are_enough_though_requests_are(backend, watch):
     states = []
     for _number in range(3):
         backend.serve(ok=100, failed_runs=2)
         states.append(observe(watch, backend.reading())["state"])
     assert states == ["good", "good", "bad"]
+
+
+def test_latency_is_judged_as_soon_as_there_is_enough_though_the_error_rate_is_not(backend, watch):
+    backend.serve(ok=45, failed=5, seconds=4.0)
+    assert [breach["series"] for breach in observe(watch, backend.reading())["breaches"]] == ["mean"]
+    backend.serve(ok=45, failed=5)
+    window = observe(watch, backend.reading())
+    assert (window["state"], window["breaches"]) == ("bad", [{"series": "errors", "evidence": ANY}])
 
 
 def test_a_restart_is_counted_and_does_not_lose_the_new_process(backend, watch):
@@ -230,7 +254,7 @@ def play(states, rules):
         ("bebebggggg", "breached", 5, "3 bad windows in a row (limit 3)"),
         ("bgbgbgbggg", "breached", 7, "4 bad windows in all (limit 4)"),
         ("gggggggggb", "inconclusive", 10, "no row of 3 good windows lasted to the end"),
-        ("iiiiiiiiii", "inconclusive", 10, "none of 10 windows had enough traffic"),
+        ("iiiiiiiiii", "inconclusive", 10, "there was too little traffic for a verdict in all 10 windows"),
         ("ggggeeeegg", "error", 8, "4 readings failed in a row (limit 4)"),
         ("egegegegeg", "error", 9, "5 readings failed in all (limit 5)"),
         ("gigigigigi", "good", 10, "5 of 10 windows were good"),
