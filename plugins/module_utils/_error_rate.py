@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from operator import mul, sub
+from operator import mul
 from statistics import NormalDist
+from types import MappingProxyType
 from typing import NamedTuple
 
 #: Of the error, so much may be spent at the first look already: a fresh process has often served enough by then.
@@ -33,11 +34,16 @@ LARGEST = 2.0**53
 
 
 class Scrape(NamedTuple):
-    """One reading of one process: when it was taken (seconds, any origin), its counters, and when the process began."""
+    """One reading of one process.
+
+    When it was taken (seconds, any origin), its counters, when the process began, and when each counter did, where
+    that is exported (``_created``).
+    """
 
     at: float
     counters: Mapping[Hashable, float]
     started: float | None = None
+    created: Mapping[Hashable, float] = MappingProxyType({})
 
 
 class Rate(NamedTuple):
@@ -79,12 +85,17 @@ def increases(scrapes: Sequence[Scrape], from_zero: bool = False) -> dict[Hashab
     """
     total: dict[Hashable, float] = {}
     last: dict[Hashable, float] = {}
+    born: dict[Hashable, float] = {}
     began: float | None = None
     for number, scrape in enumerate(scrapes):
         if scrape.started is not None:
             if began not in (None, scrape.started):
                 last = {}
             began = scrape.started
+        for series, created in scrape.created.items():
+            if born.get(series, created) != created:
+                last.pop(series, None)
+            born[series] = created
         for series, value in scrape.counters.items():
             if number == 0 and not from_zero:
                 grown = 0.0
@@ -100,11 +111,16 @@ def _fell(before: Scrape, after: Scrape) -> bool:
     return any(value < before.counters.get(series, 0.0) for series, value in after.counters.items())
 
 
+def _same_start(before: Scrape, after: Scrape) -> bool | None:
+    """Say whether both began at the same time; None where that is not known."""
+    return None if before.started is None or after.started is None else before.started == after.started
+
+
 def _replaced(before: Scrape, after: Scrape) -> bool:
-    """Say whether another process answered: it began at another time or, where that is not known, a counter fell."""
-    if before.started is None or after.started is None:
-        return _fell(before, after)
-    return before.started != after.started
+    """Say whether another process answered: it or a counter began at another time or, where unknown, a counter fell."""
+    same = _same_start(before, after)
+    recreated = any(before.created.get(series, created) != created for series, created in after.created.items())
+    return same is False or recreated or (same is None and _fell(before, after))
 
 
 def restarts(scrapes: Sequence[Scrape]) -> int:
@@ -133,14 +149,26 @@ def several_processes(starts: Iterable[float | None]) -> bool:
 def mixed(scrapes: Sequence[Scrape]) -> bool:
     """Say whether several processes answer in turn, each with counters of its own, so that nothing can be counted.
 
-    One that began earlier comes back; or counters fall although the process is the same (two can begin in the same
-    clock tick); or, where start times are not exported, they fall again and again.
+    A process comes back that had been replaced. Or the start time stays, but a counter falls or began at another time:
+    the workers of one server often begin in the same clock tick. Where start times are not exported, a counter that
+    began earlier comes back, or counters fall again and again.
     """
-    falls = [number for number in range(1, len(scrapes)) if _fell(scrapes[number - 1], scrapes[number])]
-    known = [number for number in falls if not _replaced(scrapes[number - 1], scrapes[number])]
-    blind = [number for number in falls if scrapes[number].started is None]
-    again = any(gap < RECENT for gap in map(sub, blind[1:], blind))
-    return bool(known) or again or several_processes(scrape.started for scrape in scrapes)
+    if several_processes(scrape.started for scrape in scrapes):
+        return True
+    born: dict[Hashable, float] = {}
+    fell_at = -RECENT
+    for number in range(1, len(scrapes)):
+        before, after = scrapes[number - 1], scrapes[number]
+        same = _same_start(before, after)
+        born = {} if same is False else {**born, **before.created}
+        changed = [series for series, created in after.created.items() if born.get(series, created) != created]
+        if changed and (same or any(after.created[series] < born[series] for series in changed)):
+            return True
+        if _fell(before, after) and same is not False:
+            if same or number - fell_at < RECENT:
+                return True
+            fell_at = number
+    return False
 
 
 def settled(scrapes: Sequence[Scrape], quiet: int = 3) -> bool:

@@ -140,7 +140,8 @@ class Endpoints:
             began = next(iter(page.samples.get(STARTED, {}).values()), None)
             if not self._scrapes[number]:
                 self._fresh[number] = er.is_fresh(began, self._wall(), self.settings.fresh_process)
-            self._scrapes[number].append(er.Scrape(elapsed, counters, began))
+            created = page.samples.get(scrape.created_name(self.settings.metric), {})
+            self._scrapes[number].append(er.Scrape(elapsed, counters, began, created))
         if abs(offset - self._offset) > CLOCK_SET:
             # Nobody knows which of the two times was right, so none of the processes is known to be fresh.
             self._fresh = [False for _url in self.settings.urls]
@@ -376,7 +377,8 @@ def source_of(settings: Settings, params: dict[str, Any]) -> Endpoints | Stored:
     if settings.prometheus_url:
         return Stored(settings, prometheus.Server(settings.prometheus_url, params))
     pages = scrape.Pages(params)
-    return Endpoints(settings, lambda url: pages.read(url, [settings.metric, STARTED]), pages.known_names)
+    names = [settings.metric, scrape.created_name(settings.metric), STARTED]
+    return Endpoints(settings, lambda url: pages.read(url, names), pages.known_names)
 
 
 def prepare(params: dict[str, Any]) -> Callable[[], dict[str, Any]]:

@@ -128,7 +128,8 @@ class Measurement:
             began = next(iter(page.samples.get(STARTED, {}).values()), None)
             if not self.scrapes[number]:
                 self.fresh[number] = er.is_fresh(began, wall, self.settings.fresh_process)
-            self.scrapes[number].append(er.Scrape(at, counters, began))
+            created = page.samples.get(scrape.created_name(self.settings.metric), {})
+            self.scrapes[number].append(er.Scrape(at, counters, began, created))
         if any(er.mixed(scrapes) for scrapes in self.scrapes):
             raise NothingToMeasure(scrape.MIXED)
         try:
@@ -288,5 +289,5 @@ def prepare(params: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """
     settings = Settings(params)
     pages = scrape.Pages(params)
-    names = [*hg.sample_names(settings.metric), STARTED]
+    names = [*hg.sample_names(settings.metric), scrape.created_name(settings.metric), STARTED]
     return lambda: measure(settings, lambda url: pages.read(url, names), pages.known_names)

@@ -133,6 +133,11 @@ class Pages:
                 raise NothingToMeasure(f"{exc}; if that is a metrics page, raise max_body_mib") from exc
 
 
+def created_name(metric: str) -> str:
+    """Return the name under which a page says when each series of a metric began: two processes never agree on it."""
+    return f"{metric[: -len('_total')] if metric.endswith('_total') else metric}_created"
+
+
 def require(page: ex.Exposition, metric: str, url: str, known_names: Callable[[str], list[str]]) -> None:
     """Refuse a metric that the page does not know; one that it declares merely has no series yet.
 

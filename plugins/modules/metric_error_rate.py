@@ -91,7 +91,8 @@ notes:
   - With 0 bad requests, a threshold of 5 % and a chance of 1 % to be wrong, V(pass) takes 90 requests at the deadline
     and about 120 at the beginning.
   - How the error of repeated looks is kept in bounds is told, with its sources, in C(module_utils/_error_rate.py).
-  - Two processes behind one port are told by C(process_start_time_seconds), or by counters that fall again and again.
+  - Two processes behind one port are told by C(process_start_time_seconds), by the C(_created) of the counter, since
+    the workers of one server often begin in the same clock tick, or by counters that fall.
     Five readings miss two that answer equally often once in 16 times; later ones make up for it where the traffic does
     not decide at once. One process that answers alone is counted rightly, it is only not all.
   - Counts are made from the samples that Prometheus has stored. They differ a little from C(increase()) in RV(query),

@@ -83,6 +83,23 @@ def test_counters_that_fall_in_one_and_the_same_process_are_several_that_began_t
     assert er.mixed(scrapes({}, {}, {}, started=[5.0, 6.0, 5.0]))
 
 
+def born(*readings, started=None):
+    return [er.Scrape(0.0, {"a": value}, started, {"a": created}) for value, created in readings]
+
+
+def test_workers_that_began_in_the_same_tick_are_told_by_when_their_counters_began():
+    """As uvicorn's do. Where the one that is met second has counted more, nothing falls."""
+    assert er.mixed(born((10, 1.1), (15, 1.2), started=5.0))
+    assert not er.mixed(born((10, 1.1), (15, 1.1), started=5.0))
+    assert er.mixed(born((10, 1.1), (15, 1.2), (16, 1.1)))
+    restart = born((10, 1.1), (15, 1.2), (16, 1.2))
+    assert (er.mixed(restart), er.restarts(restart), er.increases(restart)) == (False, 1, {"a": 16})
+    known = [*born((10, 1.1), started=5.0), *born((15, 9.1), (16, 9.1), started=9.0)]
+    assert (er.mixed(known), er.restarts(known), er.increases(known)) == (False, 1, {"a": 16})
+    once_without = [*born((10, 1.1), started=5.0), er.Scrape(0.0, {}, 5.0), *born((15, 1.2), started=5.0)]
+    assert er.mixed(once_without)
+
+
 def test_a_start_time_that_is_missing_once_is_no_restart():
     found = scrapes({"a": 900}, {"a": 901}, {"a": 903}, started=[5.0, None, 5.0])
     assert (er.increases(found), er.restarts(found)) == ({"a": 3}, 0)

@@ -5,6 +5,7 @@ import random
 import re
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from threading import Thread
 
 import pytest
@@ -41,6 +42,7 @@ class World:
         self.rate, self.per_second = rate, per_second
         self.processes = [[started, {}]]
         self.turn = 0
+        self.created = None
         self.rng = random.Random(4)
         self.done = 0.0
         self.down = lambda now: False
@@ -78,6 +80,8 @@ class World:
         samples = {} if began is None else {"process_start_time_seconds": {(): 1_700_000_000 + began}}
         if series:
             samples[NAME] = series
+            if self.created:
+                samples["sparklio_http_requests_created"] = dict.fromkeys(series, self.created[self.turn % 2])
         return ex.Exposition(samples, {NAME: "counter"})
 
     def measure(self, **options):
@@ -211,6 +215,14 @@ def test_two_instances_are_summed():
     world = World(0.0, 60)
     found = world.measure(urls=[URL, URL + "2"], min_requests=10_000)
     assert found["counts"]["total"] == 2 * sum(world.processes[0][1].values())
+
+
+def test_two_processes_that_began_together_are_found_though_no_counter_falls():
+    world = World()
+    world.processes = [[-50.0, {"200": 5}], [-50.0, {"200": 5}]]
+    world.created = (1.0, 1.25)
+    found = world.measure()
+    assert (found["verdict"], "take turns" in found["evidence"]) == ("error", True)
 
 
 def test_two_processes_are_found_without_start_times_too():
@@ -474,9 +486,12 @@ def test_a_prometheus_that_is_down(capsys):
     assert "connection refused" in found["evidence"]
 
 
+BEGAN = time.time()
+
+
 def page(*values, more=""):
     lines = [f'{NAME}{{status_code="{code}"}} {value}' for code, value in values]
-    return "\n".join([*lines, more, f"process_start_time_seconds {time.time() - 1}", ""])
+    return "\n".join([*lines, more, f"process_start_time_seconds {BEGAN}", ""])
 
 
 OPEN_METRICS = (
@@ -487,6 +502,14 @@ OPEN_METRICS = (
     f"# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds {time.time():.1f}\n# EOF\n"
 )
 ESCAPED = r'sparklio_http_requests_total{endpoint="/a\"b\\c\nd} 1",status_code="200"} 500'
+
+TURNS = cycle([1.5, 1.75])
+
+
+def by_turns():
+    """One of two workers that began in the same clock tick and have counted the same."""
+    return page((200, 500), more=f'sparklio_http_requests_created{{status_code="200"}} {next(TURNS)}')
+
 
 PAGES = {
     "/fresh": (200, "text/plain", f"# TYPE {NAME} counter\nprocess_start_time_seconds 1\n"),
@@ -502,6 +525,7 @@ PAGES = {
         "application/openmetrics-text; version=1.0.0",
         OPEN_METRICS.replace("{}\n#", f"{time.time():.1f}\n#"),
     ),
+    "/turns": (200, "text/plain", by_turns),
     "/html": (200, "text/html", "<html></html>"),
     "/sneaky": (200, "text/plain", "<html></html>\n"),
     "/half": (200, "text/plain", f'{NAME}{{status_code="200'),
@@ -515,6 +539,7 @@ PAGES = {
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         status, kind, text = PAGES.get(self.path, (404, "text/plain", "not found"))
+        text = text if isinstance(text, str) else text()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text) + (9 if self.path == "/half" else 0)))
@@ -559,6 +584,7 @@ def run(capsys, **options):
         ("/twice", "error", "stands there twice"),
         ("/words", "error", "'many' is not a number"),
         ("/escaped", "fail", "100 of 600 bad = 16.67 %"),
+        ("/turns", "error", "several processes take turns"),
         ("/open", "fail", "100 of 500 bad = 20.00 %"),
     ],
 )
