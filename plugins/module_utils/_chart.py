@@ -163,7 +163,8 @@ class _Up:
             self.high = max(positive) * 1.6
         else:
             self.low = 0.0
-            highest = nice(max(values, default=0.0) * 1.05, _TOPS)
+            # Above bars there is room for what is written there.
+            highest = nice(max(values, default=0.0) * (1.3 if panel.bars else 1.05), _TOPS)
             self.high = panel.top or max(highest, max(marks, default=0.0) * 1.3)
 
     def __call__(self, value: float) -> float:

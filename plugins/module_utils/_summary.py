@@ -174,7 +174,12 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             result.update(outcome="planned", serves=before, next=["run it without --check"], branch=None, run_dir=None)
         else:
             result.update(
-                outcome="rolled_back", serves=after, next=["ansible-playbook -i INVENTORY playbooks/validate.yml"]
+                outcome="rolled_back",
+                serves=after,
+                next=[
+                    "watch it for half an hour: ansible-playbook -i INVENTORY playbooks/monitor.yml",
+                    "prove it again at any time: ansible-playbook -i INVENTORY playbooks/validate.yml",
+                ],
             )
         return result
     first = next((item for item in failures if item["message"] != "another host failed"), failures[0])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _progress as p
+from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,3 +152,11 @@ def test_the_worst_host_speaks_for_all():
     found = p.overall({"a": good, "b": bad})
     assert (found["outcome"], found["message"]) == ("breached", "b: why")
     assert list(found["hosts"]) == ["a", "b"]
+
+
+def test_the_summary_shows_it():
+    found = _summary.lines(p.conclusion(result("breached", None), "/r/w.svg", None))
+    assert found[0] == "BREACHED: a limit was exceeded / 기준 초과"
+    assert "  ".join(found).count("next / 다음") == 2
+    for text in ("why: why", "series on the host: /s/w.jsonl", "picture / 그래프: /r/w.svg"):
+        assert text in found
