@@ -357,9 +357,11 @@ def _down(facts: Facts, found: Verdicts) -> dict[str, str]:
             continue
         result, known = _map(known_results.get(name)), True
         if name == "database":
-            # A server that takes connections is up, whatever keeps the application from asking it.
+            # A server that takes connections is up, whatever keeps the application from asking it. Where its port is
+            # not known, the application must have come as far as to ask.
             listens = _map(facts.get("database_port")).get("open")
-            known = result.get("connected") is False and listens is not True
+            asked = result.get("tree_heads") is not None
+            known = result.get("connected") is False and (asked if listens is None else not listens)
         elif name in _CORE:
             known = item["verdict"] == "fail" or bool(result.get("server"))
         if known:
@@ -445,10 +447,12 @@ def _under_way(facts: Facts) -> bool:
 
 
 def _last_run(facts: Facts) -> Facts | None:
-    """The newest run that changed something and came to its end, or None."""
+    """The newest rollback that changed something and came to its end, or None. A run to a newer release is none."""
     for run in _map(facts.get("runs")).get("runs") or []:
-        if isinstance(run, Mapping) and run.get("outcome") in ("rolled_back", "held", "reverted") and run.get("to"):
-            return run
+        if not isinstance(run, Mapping) or run.get("outcome") not in ("rolled_back", "held", "reverted"):
+            continue
+        left, reached = _map(run.get("from")), _map(run.get("to"))
+        return run if reached and (_number(reached.get("date")) or 0) <= (_number(left.get("date")) or 0) else None
     return None
 
 
@@ -704,7 +708,7 @@ def assess(facts: Facts) -> dict[str, Any]:
 
 def unassessed(host: str, why: str) -> dict[str, Any]:
     """Return the result for a host that could not be assessed at all."""
-    text = _verdict.one_line(why) or "no reason was given"
+    text = _verdict.one_line(why).removeprefix("Task failed: ") or "no reason was given"
     return {
         "host": host,
         "recommendation": "unassessed",

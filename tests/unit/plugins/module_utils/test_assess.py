@@ -106,7 +106,7 @@ def backend_down(facts):
 def rolled_back(facts, minutes, **more):
     run = {
         "run_id": "r1", "outcome": "rolled_back", "ended_at": NOW - 60 * minutes,
-        "from": {"tag": "v17", "commit": "c17"}, "to": {"tag": "v16", "commit": "c16"}, **more,
+        "from": {"tag": "v17", "commit": "c17", "date": 17}, "to": {"tag": "v16", "commit": "c16", "date": 16}, **more,
     }  # fmt: skip
     facts["runs"]["runs"] = [run]
     return facts
@@ -167,6 +167,14 @@ def test_a_database_that_takes_connections_is_not_down():
     found = _assess.assess(facts)
     assert (found["recommendation"], found["level"]) == ("rollback", 1)
     assert "not known" in found["message"]
+
+
+@pytest.mark.parametrize(("tree_heads", "expected"), [(["r3"], "no_rollback"), (None, "rollback")])
+def test_without_a_port_the_application_must_have_asked(tree_heads, expected):
+    facts = database_down(backend_down(healthy()))
+    facts["database_port"] = {"open": None}
+    facts["results"]["database"]["tree_heads"] = tree_heads
+    assert _assess.assess(facts)["recommendation"] == expected
 
 
 def test_no_answer_says_nothing_while_something_listens():
@@ -304,6 +312,8 @@ def test_a_rollback_that_was_undone_minutes_ago_is_not_tried_again():
         # Something else was deployed since.
         lambda facts: rolled_back(facts, 4, to={"tag": "v15", "commit": "c15"}),
         lambda facts: rolled_back(facts, 4, outcome="abandoned"),
+        # It was the way forward, and what it led to is bad.
+        lambda facts: rolled_back(facts, 4, **{"from": {"tag": "v14", "commit": "c14", "date": 14}}),
     ],
 )
 def test_what_is_no_flapping(change):
