@@ -19,16 +19,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.sparklio.rollback.plugins.module_utils import _histogram, _plan, _verdict
+from ansible_collections.sparklio.rollback.plugins.module_utils import _assess_evidence as ev
+from ansible_collections.sparklio.rollback.plugins.module_utils import _plan, _verdict
 
-Facts = Mapping[str, Any]
+Facts = ev.Facts
 Verdicts = Mapping[str, Mapping[str, Any]]
-
-#: What must pass before a system is called healthy. Each can be switched off by ``facts["checks"]``.
-CHECKS = (
-    "health", "frontend", "router", "database", "redis", "objects", "ollama", "comfyui",
-    "error_rate", "agent_failures", "response_time", "slowdown", "cpu", "memory",
-)  # fmt: skip
 
 #: Worst first: of several scenarios, the first that a rollback cures is the one to act on.
 SCENARIOS = ("security", "emergency", "function", "performance")
@@ -61,20 +56,6 @@ REPAIRS = {
 
 #: Whatever fails may fail for one of these.
 _CORE = ("database", "redis", "objects")
-_NODES = ("ollama", "comfyui")
-
-#: A file that was written so soon after a checkout belongs to that deployment, in seconds.
-_DEPLOYMENT = 600.0
-
-_DEFAULT_LIMITS = {
-    "response_seconds": 30.0,
-    "mean_seconds": 3.0,
-    "slowdown_ratio": 2.0,
-    "slowdown_floor_seconds": 0.5,
-    "traffic_ratio": 2.0,
-    "cpu_percent": 90.0,
-    "memory_percent": 90.0,
-}
 
 
 class Trigger(NamedTuple):
@@ -88,278 +69,22 @@ class Trigger(NamedTuple):
     excused: str = ""
 
 
-def _map(value: Any) -> Facts:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    """Return a finite number, or None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _limit(facts: Facts, name: str) -> float:
-    value = _number(_map(facts.get("limits")).get(name))
-    return _DEFAULT_LIMITS[name] if value is None else value
-
-
-def _release_name(release: Any) -> str:
-    release = _map(release)
-    return str(release.get("tag") or str(release.get("commit") or "")[:12] or "an unknown release")
-
-
-def _ago(seconds: float) -> str:
-    minutes = max(0.0, seconds) / 60
-    if minutes < 1:
-        return "less than a minute ago"
-    return f"{minutes:.0f} min ago" if minutes < 120 else f"{minutes / 60:.0f} h ago"
-
-
-# What was measured, as verdicts
-
-#: What Ansible adds to the result of a task that ran in the background.
-_BACKGROUND = ("ansible_job_id", "results_file", "started", "finished", "erased", "stdout", "stderr", "stdout_lines",
-               "stderr_lines", "item", "ansible_loop_var", "attempts")  # fmt: skip
-
-_LATE = {"verdict": "inconclusive", "evidence": "not waited for: other evidence had decided"}
-
-
-def results(facts: Facts) -> dict[str, Facts]:
-    """Return what the modules returned, by check, with what was measured in the background among it."""
-    found = {name: result for name, result in _map(facts.get("results")).items() if isinstance(result, Mapping)}
-    for result in facts.get("measured") or []:
-        name = _map(_map(result).get("item")).get("name")
-        if not name:
-            continue
-        found[name] = {key: value for key, value in result.items() if key not in _BACKGROUND}
-        if "verdict" not in result and result.get("finished") in (0, False):
-            found[name] = {**_LATE}
-    return found
-
-
-def _process(facts: Facts, name: str) -> Facts:
-    """Return what was seen of the process of a service."""
-    seen = [item for item in facts.get("processes") or [] if _map(_map(item).get("item")).get("name") == name]
-    return seen[0] if seen else {}
-
-
-def per_second(count: Any, seconds: Any) -> float | None:
-    """Return requests a second, or None where that can't be said."""
-    number, span = _number(count), _number(seconds)
-    return number / span if number is not None and span else None
-
-
-def _busier(facts: Facts, baseline: Facts) -> str:
-    """Say that there is far more traffic than the baseline was made with, or return nothing."""
-    latency = _map(results(facts).get("response_time"))
-    now = per_second(latency.get("count"), latency.get("seconds"))
-    before = per_second(baseline.get("requests"), baseline.get("window_seconds"))
-    if now is None or not before or now < _limit(facts, "traffic_ratio") * before:
-        return ""
-    return f"{now:.1f} requests/s, {now / before:.1f} times those of the baseline"
-
-
-def _slower(facts: Facts, mean: float, baseline: Facts) -> tuple[bool, float] | None:
-    """Return whether the mean is too far over that of a baseline, and the ratio."""
-    before = _number(baseline.get("mean_seconds"))
-    if not before or before <= 0:
-        return None
-    limit, _words = _histogram.slower_than(
-        before, _limit(facts, "slowdown_ratio"), _limit(facts, "slowdown_floor_seconds")
-    )
-    return mean >= limit, mean / before
-
-
-def _baselines(facts: Facts) -> tuple[Facts, Facts]:
-    """Return the baseline of the release that runs, and that of another one."""
-    known = _map(facts.get("baselines"))
-    own, other = _map(known.get("own")), _map(known.get("other"))
-    return own, {} if own and other.get("commit") == own.get("commit") else other
-
-
-def slowdown(facts: Facts) -> dict[str, Any]:
-    """Compare the mean response time with the baselines: ``own`` of the release that runs, ``other`` of another one.
-
-    A release that was fast when its own baseline was made, and is slow now, was not made slow by its code.
-    """
-    latency = _map(results(facts).get("response_time"))
-    mean, verdict = _number(latency.get("mean_seconds")), latency.get("verdict")
-    if mean is None or verdict not in ("pass", "fail"):
-        kind = "error" if verdict == "error" else "inconclusive"
-        return _verdict.make("slowdown", kind, latency.get("evidence") or "the response time was not measured")
-    own, other = _baselines(facts)
-    against_own, against_other = _slower(facts, mean, own), _slower(facts, mean, other)
-    reference, compared = (other, against_other) if against_other else (own, against_own)
-    if compared is None:
-        cap = _limit(facts, "mean_seconds")
-        side = "under" if mean < cap else "over"
-        return _verdict.make(
-            "slowdown",
-            "inconclusive",
-            f"mean {mean:.3g} s, {side} the checklist's {cap:g} s; there is no baseline to compare it with: make one "
-            "while the system is well, by ansible-playbook -i INVENTORY playbooks/baseline.yml",
-            # Under the absolute limit, a comparison that nobody prepared does not stand against a healthy system.
-            critical=mean >= cap,
-            felt=mean >= cap,
-        )
-    over, ratio = compared
-    evidence = (
-        f"mean {mean:.3g} s, {ratio:.1f} times the {_number(reference.get('mean_seconds')):.3g} s of "
-        f"{_release_name(reference)} (limit {_limit(facts, 'slowdown_ratio'):g} times, and "
-        f"{_limit(facts, 'slowdown_floor_seconds'):g} s)"
-    )
-    if not over:
-        return _verdict.make("slowdown", "pass", evidence, felt=False)
-    busier = _busier(facts, own) or _busier(facts, other)
-    excused = ""
-    if against_own and against_own[0]:
-        excused = "load"
-        evidence += f"; slow by load: the same release took {_number(own.get('mean_seconds')):.3g} s before"
-    elif busier:
-        excused = "load"
-    if busier:
-        evidence += f"; slow by load: {busier}"
-    if not excused:
-        evidence += "; slow by release: the traffic is no more than then"
-    return _verdict.make("slowdown", "fail", evidence, felt=True, excused=excused)
-
-
-def load_verdicts(facts: Facts, slow: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Judge CPU and memory, and say whether the release or the load explains them.
-
-    Args:
-        facts: of the host.
-        slow: the verdict of ``slowdown``, which says whether anybody feels it.
-    """
-    load = _map(results(facts).get("load"))
-    own, other = _baselines(facts)
-    found = []
-    for name, key, shown in (("cpu", "cpu_percent", "CPU"), ("memory", "memory_percent", "memory")):
-        value, limit = _number(load.get(key)), _limit(facts, key)
-        if value is None:
-            why = load.get("msg") or load.get("evidence") or "not measured"
-            found.append(_verdict.make(name, "inconclusive" if load == _LATE else "error", f"{shown}: {why}"))
-            continue
-        evidence, excused = f"{shown} {value:.0f} %, limit {limit:g} %", ""
-        if value < limit:
-            found.append(_verdict.make(name, "pass", evidence))
-            continue
-        busier = _busier(facts, own) or _busier(facts, other)
-        before = _number(other.get(key))
-        lately = _number(own.get(key))
-        if busier:
-            excused, evidence = "load", f"{evidence}; {busier}"
-        elif lately is not None and lately < limit:
-            excused, evidence = "load", f"{evidence}; the same release used {lately:.0f} % before"
-        elif before is not None and before >= limit - 10:
-            excused, evidence = "load", f"{evidence}; it was {before:.0f} % with {_release_name(other)} too"
-        elif name == "cpu" and slow["verdict"] != "fail" and slow["data"].get("felt") is False:
-            excused, evidence = "unfelt", f"{evidence}; the answers are not slow"
-        found.append(_verdict.make(name, "fail", evidence, excused=excused))
-    return found
-
-
-def _release_verdict(facts: Facts) -> dict[str, Any]:
-    release = _map(facts.get("release"))
-    current = _map(release.get("current"))
-    if not current.get("commit"):
-        return _verdict.make("release", "error", release.get("msg") or "the releases could not be read")
-    known = ", ".join(str(item.get("tag")) for item in release.get("last_good") or [] if isinstance(item, Mapping))
-    bad = current.get("tag") and current["tag"] in (release.get("bad_releases") or [])
-    text = f"{_release_name(current)} is checked out" + (", which an earlier rollback left as bad" if bad else "")
-    return _verdict.make("release", "pass", f"{text}; earlier releases: {known or 'none'}")
-
-
-def _runs_verdict(facts: Facts) -> dict[str, Any]:
-    runs = _map(facts.get("runs"))
-    if _number(runs.get("now")) is None:
-        return _verdict.make("runs", "error", runs.get("msg") or "the journals could not be read")
-    if _under_way(facts):
-        holder = runs["holder"]
-        return _verdict.make(
-            "runs", "inconclusive", f"run {holder.get('run_id')} of {holder.get('owner')} is under way"
-        )
-    if _map(runs.get("unfinished")):
-        cut = runs["unfinished"]
-        return _verdict.make(
-            "runs", "fail", f"run {cut.get('run_id')} was cut off in act {cut.get('act')} with {cut.get('pending')} "
-            "step(s) neither finished nor undone"
-        )  # fmt: skip
-    last = _last_run(facts)
-    if last is None:
-        return _verdict.make("runs", "pass", "no earlier rollback")
-    return _verdict.make("runs", "pass", f"the last rollback {_run_text(last, runs['now'])}")
-
-
-def _configuration_verdict(facts: Facts) -> dict[str, Any]:
-    """Say which environment files changed since the deployment. Only a hint: it decides nothing."""
-    files = [item for item in facts.get("environment") or [] if isinstance(item, Mapping)]
-    deployed = _number(_map(_map(facts.get("release")).get("current")).get("checked_out_at"))
-    started = _number(_process(facts, "backend").get("serving_since"))
-    now = _number(_map(facts.get("runs")).get("now"))
-    changed, waiting = [], []
-    for item in files:
-        modified = _number(item.get("modified"))
-        if modified is None or deployed is None or modified <= deployed + _DEPLOYMENT:
-            continue
-        late = started is not None and modified > started
-        (waiting if late else changed).append(f"{item.get('path')} ({_ago((now or modified) - modified)})")
-    if changed:
-        evidence = f"changed after the release was checked out: {', '.join(changed)}; Level 2 would undo that"
-        return _verdict.make("configuration", "inconclusive", evidence, critical=False)
-    if waiting:
-        evidence = f"changed after the process began, so not in force: {', '.join(waiting)}"
-        return _verdict.make("configuration", "inconclusive", evidence, critical=False)
-    if not files or deployed is None:
-        evidence = "when the files changed, or the release, is not known"
-        return _verdict.make("configuration", "inconclusive", evidence, critical=False)
-    return _verdict.make("configuration", "pass", "not changed since the release was checked out", critical=False)
-
-
-def verdicts(facts: Facts) -> list[dict[str, Any]]:
-    """Return one verdict for each check, and for the releases, the runs and the configuration.
-
-    A check that is required and was not made is inconclusive, never left out.
-    """
-    plain = {name: result for name, result in results(facts).items() if name not in ("load", "slowdown")}
-    found = {item["name"]: item for item in _verdict.from_results(plain, noncritical=_NODES)}
-    slow = slowdown(facts)
-    for item in (slow, *load_verdicts(facts, slow)):
-        found[item["name"]] = item
-    required = _required(facts)
-    made = [
-        found.get(name) or _verdict.make(name, "inconclusive", "not measured", critical=name not in _NODES)
-        for name in required
-    ]
-    extra = [item for name, item in found.items() if name not in CHECKS]
-    return [*made, *extra, _release_verdict(facts), _runs_verdict(facts), _configuration_verdict(facts)]
-
-
-def _required(facts: Facts) -> list[str]:
-    chosen = facts.get("checks")
-    return [name for name in CHECKS if chosen is None or name in chosen]
-
-
-# What holds
-
-
 def _down(facts: Facts, found: Verdicts) -> dict[str, str]:
     """Return the upstreams that are known to be down, each with the evidence.
 
     One that could not be asked, because its address is missing or the application's Python, is not known to be down.
     """
     down = {}
-    known_results = results(facts)
-    for name in (*_CORE, *_NODES):
+    known_results = ev.results(facts)
+    for name in (*_CORE, *ev.NODES):
         item = found.get(name)
         if item is None or item["verdict"] not in ("fail", "error"):
             continue
-        result, known = _map(known_results.get(name)), True
+        result, known = ev.as_map(known_results.get(name)), True
         if name == "database":
             # A server that takes connections is up, whatever keeps the application from asking it. Where its port is
             # not known, the application must have come as far as to ask.
-            listens = _map(facts.get("database_port")).get("open")
+            listens = ev.as_map(facts.get("database_port")).get("open")
             asked = result.get("tree_heads") is not None
             known = result.get("connected") is False and (asked if listens is None else not listens)
         elif name in _CORE:
@@ -369,7 +94,7 @@ def _down(facts: Facts, found: Verdicts) -> dict[str, str]:
     return down
 
 
-def _dead(facts: Facts, found: Verdicts, check: str, process: str) -> str:
+def _dead(facts: Facts, found: Verdicts, check: str, service: str) -> str:
     """Say that a service is down, hangs or answers badly, or return nothing.
 
     No answer alone says nothing: it takes that nothing listens, or that it kept us waiting for as long as an emergency.
@@ -379,11 +104,11 @@ def _dead(facts: Facts, found: Verdicts, check: str, process: str) -> str:
         return ""
     if item["verdict"] == "fail":
         return item["evidence"]
-    seen = _process(facts, process)
+    seen = ev.process(facts, service)
     if seen.get("running") is False and not seen.get("conflict"):
         return f"nothing listens on its port: {item['evidence']}"
-    waited = _number(_map(item.get("data")).get("seconds"))
-    if waited is not None and waited >= _limit(facts, "response_seconds"):
+    waited = ev.number(ev.as_map(item.get("data")).get("seconds"))
+    if waited is not None and waited >= ev.limit(facts, "response_seconds"):
         return f"no answer in {waited:.0f} s: {item['evidence']}"
     return ""
 
@@ -398,18 +123,18 @@ def triggers(facts: Facts, found: Verdicts, down: Iterable[str]) -> dict[str, li
     """
     down = list(down)
     core = tuple(name for name in down if name in _CORE)
-    nodes = tuple(name for name in down if name in _NODES)
+    nodes = tuple(name for name in down if name in ev.NODES)
 
     def failed(check: str) -> bool:
         return check in found and found[check]["verdict"] == "fail"
 
     def trigger(check: str, explained_by: tuple[str, ...]) -> Trigger:
         item = found[check]
-        return Trigger(check, item["evidence"], explained_by, str(_map(item.get("data")).get("excused") or ""))
+        return Trigger(check, item["evidence"], explained_by, str(ev.as_map(item.get("data")).get("excused") or ""))
 
     held: dict[str, list[Trigger]] = {name: [] for name in SCENARIOS}
-    for check, process in (("health", "backend"), ("frontend", "frontend")):
-        why = _dead(facts, found, check, process)
+    for check, service in (("health", "backend"), ("frontend", "frontend")):
+        why = _dead(facts, found, check, service)
         if why:
             held["emergency"].append(Trigger(check, why, core))
     if failed("error_rate"):
@@ -437,60 +162,27 @@ def curable(items: Iterable[Trigger]) -> bool:
     return any(not item.explained_by and not item.excused for item in items)
 
 
-# Earlier runs
-
-
-def _under_way(facts: Facts) -> bool:
-    runs = _map(facts.get("runs"))
-    age = _number(_map(runs.get("holder")).get("age"))
-    return age is not None and age < (_number(facts.get("lock_stale_after")) or 300.0)
-
-
-def _last_run(facts: Facts) -> Facts | None:
-    """The newest rollback that changed something and came to its end, or None. A run to a newer release is none."""
-    for run in _map(facts.get("runs")).get("runs") or []:
-        if not isinstance(run, Mapping) or run.get("outcome") not in ("rolled_back", "held", "reverted"):
-            continue
-        left, reached = _map(run.get("from")), _map(run.get("to"))
-        return run if reached and (_number(reached.get("date")) or 0) <= (_number(left.get("date")) or 0) else None
-    return None
-
-
-def _run_text(run: Facts, now: Any) -> str:
-    ended = _number(run.get("ended_at"))
-    when = _ago(float(now) - ended) if ended is not None else "at an unknown time"
-    what = {
-        "rolled_back": f"went to {_release_name(run.get('to'))}",
-        "held": f"went to {_release_name(run.get('to'))} and was held",
-        "reverted": f"to {_release_name(run.get('to'))} failed and was undone",
-    }[run["outcome"]]
-    return f"{what}, {when} (run {run.get('run_id')})"
-
-
 def flapping(facts: Facts) -> str:
     """Say that the last rollback ended too short a time ago to roll back again, or return nothing.
 
     What was deployed after it is another release, and may be rolled back at once.
     """
-    run, runs = _last_run(facts), _map(facts.get("runs"))
-    minutes = _number(facts.get("min_interval_minutes"))
+    run, runs = ev.last_run(facts), ev.as_map(facts.get("runs"))
+    minutes = ev.number(facts.get("min_interval_minutes"))
     minutes = 30.0 if minutes is None else minutes
-    ended, now = _number(_map(run).get("ended_at")), _number(runs.get("now"))
+    ended, now = ev.number(ev.as_map(run).get("ended_at")), ev.number(runs.get("now"))
     if run is None or ended is None or now is None or now - ended >= 60 * minutes:
         return ""
-    left_at = _map(run.get("from" if run["outcome"] == "reverted" else "to")).get("commit")
-    current = _map(_map(facts.get("release")).get("current")).get("commit")
+    left_at = ev.as_map(run.get("from" if run["outcome"] == "reverted" else "to")).get("commit")
+    current = ev.as_map(ev.as_map(facts.get("release")).get("current")).get("commit")
     if current and left_at and current != left_at:
         return ""
     wait = max(1, math.ceil((60 * minutes - (now - ended)) / 60))
     return (
-        f"the last rollback {_run_text(run, now)}, and it still fails: another one would flap. Look for a cause "
+        f"the last rollback {ev.run_text(run, now)}, and it still fails: another one would flap. Look for a cause "
         f"outside the release, and assess again in {wait} min; to go on all the same, add "
         "-e assess_min_interval_minutes=0"
     )
-
-
-# Where to
 
 
 class Way(NamedTuple):
@@ -503,8 +195,8 @@ class Way(NamedTuple):
 
 def way(facts: Facts) -> Way:
     """Choose the release to go back to, and the level that its schema calls for."""
-    release = _map(facts.get("release"))
-    current, target = _map(release.get("current")), _map(facts.get("target"))
+    release = ev.as_map(facts.get("release"))
+    current, target = ev.as_map(release.get("current")), ev.as_map(facts.get("target"))
     if not target.get("tag"):
         problems = [item for item in facts.get("target_problems") or [] if isinstance(item, Mapping)]
         if problems:
@@ -518,9 +210,9 @@ def way(facts: Facts) -> Way:
             "clone), name one by -e target_tag=TAG, or mend it forward by a hotfix",
         )
     tag = str(target["tag"])
-    if (_number(target.get("date")) or 0) > (_number(current.get("date")) or 0):
+    if (ev.number(target.get("date")) or 0) > (ev.number(current.get("date")) or 0):
         return Way(None, None, f"{tag} is newer than what runs: deploy it instead of rolling back")
-    schema = results(facts).get("database")
+    schema = ev.results(facts).get("database")
     needs = {
         "alembic_heads": target.get("alembic_heads") or [],
         **{k: target.get(k) for k in ("tag", "date", "commit")},
@@ -541,8 +233,6 @@ def _command(facts: Facts, playbook: str, *variables: str) -> str:
     return " ".join(words)
 
 
-# The conclusion
-
 _SCENARIO_KO = {
     "security": "보안",
     "emergency": "긴급",
@@ -559,28 +249,23 @@ _UPSTREAM_KO = {
 }
 
 
-def _scenario_list(held: Mapping[str, Sequence[Trigger]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": name,
-            "evidence": [item.evidence for item in held[name]],
-            "checks": [item.check for item in held[name]],
-            "vetoed_by": sorted({up for item in held[name] for up in item.explained_by})
-            if not curable(held[name])
-            else [],
-            "curable": curable(held[name]),
-        }
-        for name in SCENARIOS
-        if name in held
-    ]
+def _scenario(name: str, items: Sequence[Trigger]) -> dict[str, Any]:
+    vetoes = sorted({upstream for item in items for upstream in item.explained_by})
+    return {
+        "name": name,
+        "evidence": [item.evidence for item in items],
+        "checks": [item.check for item in items],
+        "curable": curable(items),
+        "vetoed_by": [] if curable(items) else vetoes,
+    }
 
 
 def _hints(facts: Facts, found: Verdicts, rolls_back: bool, down: Mapping[str, str]) -> list[str]:
     hints = []
     configuration = found["configuration"]
-    if "Level 2" in configuration["evidence"]:
+    if configuration["data"].get("in_force"):
         hints.append(f"configuration {configuration['evidence']}, if the trouble began then")
-    if rolls_back and _map(_map(facts.get("release")).get("current")).get("dirty"):
+    if rolls_back and ev.as_map(ev.as_map(facts.get("release")).get("current")).get("dirty"):
         hints.append("tracked files have uncommitted changes: Level 1 takes -e rollback_save_changes=true to keep them")
     if rolls_back:
         hints += [f"also down: {name} ({evidence}); {REPAIRS[name]}" for name, evidence in down.items()]
@@ -602,7 +287,7 @@ def assess(facts: Facts) -> dict[str, Any]:
         ``recommendation``, ``scenario`` and ``scenarios``, ``level`` and ``target`` of a rollback, ``command`` to type,
         ``vetoes``, ``message`` and ``message_ko``, ``hints``, ``confidence``, and ``evidence``: all verdicts.
     """
-    evidence = verdicts(facts)
+    evidence = ev.verdicts(facts)
     found = {item["name"]: item for item in evidence}
     down = _down(facts, found)
     held = triggers(facts, found, down)
@@ -610,11 +295,11 @@ def assess(facts: Facts) -> dict[str, Any]:
     names = [name for name in SCENARIOS if name in held]
     main = next((name for name in names if curable(held[name])), names[0] if names else "none")
     unclear = [item["name"] for item in evidence if item["verdict"] in ("inconclusive", "error") and item["critical"]]
-    unclear += [name for name in _NODES if name in found and found[name]["verdict"] in ("inconclusive", "error")]
+    unclear += [name for name in ev.NODES if name in found and found[name]["verdict"] in ("inconclusive", "error")]
     result: dict[str, Any] = {
         "host": facts.get("host"),
         "scenario": main,
-        "scenarios": _scenario_list(held),
+        "scenarios": [_scenario(name, held[name]) for name in names],
         "level": None,
         "target": None,
         "command": _command(facts, "assess"),
@@ -639,13 +324,13 @@ def assess(facts: Facts) -> dict[str, Any]:
     def vetoes(names: Iterable[str]) -> list[dict[str, str]]:
         return [{"name": name, "evidence": down[name], "repair": REPAIRS[name]} for name in names]
 
-    if _under_way(facts):
+    if ev.under_way(facts):
         return conclude(
             "watch",
             f"{found['runs']['evidence']}: wait for it to end",
             "롤백이 진행 중입니다. 끝난 뒤 다시 판단하세요.",
         )
-    if _map(_map(facts.get("runs")).get("unfinished")):
+    if ev.as_map(ev.as_map(facts.get("runs")).get("unfinished")):
         return conclude(
             "resume",
             f"{found['runs']['evidence']}: it comes first",
@@ -695,7 +380,7 @@ def assess(facts: Facts) -> dict[str, Any]:
             )
         return conclude("watch", f"{main}: {why}; watch it", "부하가 높지만 응답은 정상입니다. 지켜보세요.")
     bad = [item for item in evidence if item["critical"] and item["verdict"] == "fail"]
-    if unclear or bad or not _required(facts):
+    if unclear or bad or not ev.required(facts):
         shown = "; ".join(f"{item['name']}: {item['evidence']}" for item in [*bad, *(found[name] for name in unclear)])
         return conclude(
             "unknown",

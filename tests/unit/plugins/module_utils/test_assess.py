@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import _assess, _summary
+from ansible_collections.sparklio.rollback.plugins.module_utils import _assess, _assess_evidence, _summary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -243,7 +243,7 @@ def test_no_traffic_is_not_health():
     assert "no requests" in found["message"]
 
 
-@pytest.mark.parametrize("name", _assess.CHECKS)
+@pytest.mark.parametrize("name", _assess_evidence.CHECKS)
 def test_what_was_not_measured_is_not_health(name):
     facts = healthy()
     for gone in {"slowdown": ["response_time"], "cpu": ["load"], "memory": ["load"]}.get(name, [name]):
@@ -259,7 +259,7 @@ def test_no_facts_at_all_are_no_health():
 
 def test_a_check_can_be_switched_off_but_not_all():
     facts = without(healthy(), "comfyui")
-    facts["checks"] = [name for name in _assess.CHECKS if name != "comfyui"]
+    facts["checks"] = [name for name in _assess_evidence.CHECKS if name != "comfyui"]
     assert _assess.assess(facts)["recommendation"] == "healthy"
     assert _assess.assess({**facts, "checks": []})["recommendation"] == "unknown"
 
@@ -410,6 +410,15 @@ def test_slow_as_ever_is_compared_with_the_other_release():
     assert _assess.assess(facts)["recommendation"] == "rollback"
 
 
+def test_slower_than_its_own_baseline_alone_is_slow_by_load_too():
+    facts = slow()
+    facts["baselines"]["other"]["mean_seconds"] = 0.5
+    facts["baselines"]["own"] = {"tag": "v16", "commit": "c16", "mean_seconds": 0.2}
+    found = _assess.assess(facts)
+    assert (found["recommendation"], found["scenario"]) == ("no_rollback", "performance")
+    assert "3.0 times the 0.2 s of v16" in found["message"]
+
+
 def test_the_only_baseline_is_its_own():
     facts = slow()
     own = {"tag": "v16", "commit": "c16", "mean_seconds": 0.2, "requests": 300, "window_seconds": 20.0}
@@ -436,6 +445,20 @@ def test_a_busy_cpu_with_slow_answers_calls_for_a_rollback():
     found = _assess.assess(put(slow(), "load", "pass", cpu_percent=97.0))
     assert found["recommendation"] == "rollback"
     assert "CPU 97 %" in found["message"]
+
+
+def test_a_busy_cpu_is_load_where_the_same_release_used_less():
+    facts = put(slow(), "load", "pass", cpu_percent=97.0)
+    facts["baselines"]["own"] = {"tag": "v16", "commit": "c16", "mean_seconds": 0.2, "cpu_percent": 20.0}
+    found = _assess.assess(facts)
+    assert found["recommendation"] == "no_rollback"
+    assert "the same release used 20 % before" in found["message"]
+
+
+def test_memory_that_grew_under_the_same_release_is_its_leak():
+    facts = put(healthy(), "load", "pass", memory_percent=95.0)
+    facts["baselines"]["own"] = {"tag": "v16", "commit": "c16", "mean_seconds": 0.3, "memory_percent": 40.0}
+    assert _assess.assess(facts)["recommendation"] == "rollback"
 
 
 def test_full_memory_calls_for_a_rollback_unless_it_always_was():
@@ -512,7 +535,7 @@ def test_whatever_is_seen_there_is_a_conclusion_with_evidence(facts):
     kinds = {item["name"]: item["verdict"] for item in found["evidence"]}
     if found["recommendation"] == "healthy":
         # Only the comparison with a baseline that nobody made may be open.
-        assert all(kinds[name] == "pass" for name in _assess.CHECKS if name != "slowdown")
+        assert all(kinds[name] == "pass" for name in _assess_evidence.CHECKS if name != "slowdown")
         assert kinds["release"] == kinds["runs"] == "pass"
         assert facts["scenario"] == "" and not found["scenarios"]
     if found["recommendation"] == "rollback" and facts["scenario"] != "security":
@@ -526,7 +549,7 @@ def test_whatever_is_seen_there_is_a_conclusion_with_evidence(facts):
     assert lines and all("\n" not in line for line in lines)
 
 
-@given(st.sampled_from(_assess.CHECKS), st.sampled_from(["inconclusive", "error", "nonsense"]))
+@given(st.sampled_from(_assess_evidence.CHECKS), st.sampled_from(["inconclusive", "error", "nonsense"]))
 def test_nothing_unclear_is_healthy(name, kind):
     facts = healthy()
     if name in ("cpu", "memory"):
