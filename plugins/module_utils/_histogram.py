@@ -318,9 +318,9 @@ def judge(measured: Histogram, fraction: float | None, limit: float, against: st
 
 def slower_than(baseline: float, ratio: float, floor: float) -> tuple[float, str]:
     """Return the limit that a baseline sets, and its words: so many times the baseline, and never under the floor."""
-    limit = ratio * baseline
-    words = f"{ratio:g} times the baseline of {baseline:.3g} s"
-    return (limit, words) if limit >= floor else (floor, f"the floor of {floor:g} s ({words} is less)")
+    if ratio * baseline < floor:
+        return floor, f"{floor:g} s, the least that counts against a baseline"
+    return ratio * baseline, f"{ratio:g} times the baseline of {baseline:.3g} s"
 
 
 def overall(judgements: Iterable[Judgement]) -> str:

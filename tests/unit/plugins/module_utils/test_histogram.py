@@ -257,7 +257,7 @@ def test_an_exactly_known_quantile_needs_a_request_beyond_it():
 
 def test_a_baseline_is_a_limit_with_a_floor():
     assert hg.slower_than(0.4, 2, 0.5) == (0.8, "2 times the baseline of 0.4 s")
-    assert hg.slower_than(0.01, 2, 0.5) == (0.5, "the floor of 0.5 s (2 times the baseline of 0.01 s is less)")
+    assert hg.slower_than(0.01, 2, 0.5) == (0.5, "0.5 s, the least that counts against a baseline")
 
 
 def test_the_worst_judgement_counts_and_none_is_no_pass():
