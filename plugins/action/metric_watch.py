@@ -29,12 +29,14 @@ class ActionModule(ActionBase):
         self.lines = 0
         self.lost = 0
         result = self.read(task_vars, {})
-        if result.get("failed") or result.get("unreachable") or self._task.check_mode:
-            return self.answer(result, result.get("windows") or [])
+        if result.get("failed") or result.get("unreachable"):
+            return self.answer(result, [])
         windows = result["windows"]
         rules = {name: self.number(name, default) for name, default in (("window", 30), ("duration", 1800))}
-        for text in _progress.opening(result, rules["duration"], rules["window"]):
+        for text in _progress.opening(result, rules["duration"], rules["window"], self._task.check_mode):
             self.show(text)
+        if self._task.check_mode:
+            return self.answer(result, windows)
         if windows and result["window"]:
             self.show_window(result, windows)
         due = time.monotonic() + result["due_in"]

@@ -120,8 +120,11 @@ def _tag(name: str, text: Any = None, **attributes: Any) -> str:
 
 
 def _known(window: Window, figure: str) -> float | None:
+    """Return a figure that can be drawn: neither less than nothing nor so much that an axis could not hold it."""
     value = window.get(figure)
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return min(max(float(value), 0.0), 1e15)
 
 
 def _values(series: Series, windows: Sequence[Window]) -> list[float]:

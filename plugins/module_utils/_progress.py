@@ -109,26 +109,27 @@ def line(windows: Sequence[Mapping[str, Any]], left: float, limits: Mapping[str,
     return "  ".join(map(str.rjust, cells, _COLUMNS.values()))
 
 
-def opening(result: Mapping[str, Any], duration: float, window: float) -> list[str]:
+def opening(result: Mapping[str, Any], duration: float, window: float, dry: bool = False) -> list[str]:
     """Return what is said before the first window.
 
     Args:
         result: of the first reading: ``release``, ``continued``, ``began``, ``windows``, ``left``, ``limits``,
             ``baseline``.
         duration, window: seconds.
+        dry: whether this reading is all there will be.
     """
     release = result["release"]["tag"] or result["release"]["commit"][:12]
-    if result["continued"]:
+    span = f"{release} for {clock(duration)} in windows of {window:g} s"
+    if dry:
+        first = f"Would watch {span} / 점검만 수행"
+    elif result["continued"]:
         began = time.strftime("%H:%M:%S UTC", time.gmtime(result["began"]))
         first = (
             f"Goes on with the watch of {release} that began at {began} / 중단된 모니터링을 이어서 진행합니다: "
             f"{len(result['windows'])} windows so far, {clock(result['left'])} left"
         )
     else:
-        first = (
-            f"Watches {release} for {clock(duration)} in windows of {window:g} s / 롤백 후 모니터링 시작. "
-            "Interrupt it at any time: the same command goes on"
-        )
+        first = f"Watches {span} / 롤백 후 모니터링 시작. Interrupt it at any time: the same command goes on"
     limits, baseline = result["limits"], result["baseline"]
     named = [
         ("errors", limits["error_rate_percent"], "{:g} %"),
@@ -183,6 +184,7 @@ def remarks(windows: Sequence[Mapping[str, Any]], tally: Mapping[str, Any], rule
 _AGAIN = "ansible-playbook -i INVENTORY playbooks/monitor.yml"
 _NEXT = {
     "good": [],
+    "planned": ["run it without --check"],
     "breached": [
         "see what a rollback would help with: ansible-playbook -i INVENTORY playbooks/assess.yml",
         "to roll back, choose among the last good releases: ansible-playbook -i INVENTORY playbooks/level1.yml",
@@ -195,7 +197,7 @@ _NEXT = {
 }
 
 #: From bad to good: of several hosts the worst speaks for all.
-_RANKS = ("breached", "error", "inconclusive", "good")
+_RANKS = ("breached", "error", "inconclusive", "good", "planned")
 
 
 def conclusion(result: Mapping[str, Any], picture: str | None, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -207,24 +209,25 @@ def conclusion(result: Mapping[str, Any], picture: str | None, baseline: Mapping
         baseline: result of storing one, or None where that was not asked for.
     """
     tally = result["tally"]
-    message = result["why"]
+    outcome = result["outcome"] or "planned"
+    message = result["why"] or "the metrics can be read, nothing was watched"
     if result["recovered_at"] is not None:
         message += f"; recovered after {clock(result['recovered_at'])}"
     if baseline and not baseline.get("stored"):
         message += f"; no baseline was stored: {baseline.get('evidence') or baseline.get('msg') or 'no reason given'}"
     return {
         "level": "monitor",
-        "outcome": result["outcome"],
+        "outcome": outcome,
         "message": message,
         "serves": result["release"]["tag"] or result["release"]["commit"][:12],
         "watch": result["watch"],
         "windows": {kind: tally[kind] for kind in ("windows", "good", "bad", "inconclusive", "errors")},
         "recovered_at": result["recovered_at"],
         "continued": result["continued"],
-        "series": result["path"],
+        "series": result["path"] if result["outcome"] else None,
         "picture": picture,
         "baseline": baseline.get("path") if baseline and baseline.get("stored") else None,
-        "next": list(_NEXT[result["outcome"]]),
+        "next": list(_NEXT[outcome]),
     }
 
 

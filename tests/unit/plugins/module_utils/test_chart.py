@@ -114,6 +114,11 @@ def test_nothing_at_all_is_a_picture_too():
     assert texts(draw([])).count("no data · 데이터 없음") == 5
 
 
+@pytest.mark.parametrize("value", [1.7e308, 1e16, -5.0, 1e-300])
+def test_a_value_beyond_reason_is_drawn_at_the_edge(value):
+    draw([window(1, mean_seconds=value, requests_per_second=value, error_rate_percent=value), window(2)])
+
+
 def test_it_refers_to_nothing_outside():
     text = c.svg(report([window(1)]))
     assert text.count("http") == 1

@@ -146,6 +146,12 @@ def test_what_to_do_next(outcome, says):
     assert any(says in text for text in p.conclusion(result(outcome, None), None, None)["next"])
 
 
+def test_a_dry_run_has_watched_nothing():
+    found = p.conclusion({**result(None, None), "why": ""}, None, None)
+    assert (found["outcome"], found["next"], found["series"]) == ("planned", ["run it without --check"], None)
+    assert "Would watch v4.0.20250115-1430 for 1:00" in p.opening(RESULT, 60, 5, dry=True)[1]
+
+
 def test_the_worst_host_speaks_for_all():
     good, bad = p.conclusion(result(), None, None), p.conclusion(result("breached", None), None, None)
     assert p.overall({"a": good}) == good
