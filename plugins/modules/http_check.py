@@ -146,7 +146,8 @@ options:
 attributes:
   check_mode:
     support: partial
-    description: A check that writes is not made. It is V(inconclusive) then, not critical, and says so.
+    description: Can run in check mode, and changes nothing then.
+    details: A check that writes is not made. It is V(inconclusive) then, not critical, and says so.
   diff_mode:
     support: none
     description: There is nothing to compare.
