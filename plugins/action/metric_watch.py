@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from ansible import constants as C
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.sparklio.rollback.plugins.module_utils import _progress
 
@@ -40,8 +41,12 @@ class ActionModule(ActionBase):
         if windows and result["window"]:
             self.show_window(result, windows)
         due = time.monotonic() + result["due_in"]
+        parent = os.getppid()
         while not result["over"]:
             time.sleep(max(0.0, due - time.monotonic()))
+            if os.getppid() != parent:
+                # A worker outlives an ansible-playbook that was killed, and would go on with nobody to see it.
+                raise AnsibleError("ansible-playbook is gone: the watch stops here; start it again, and it goes on")
             due = max(due + rules["window"], time.monotonic())
             following = self.next(task_vars, result)
             if following is None:

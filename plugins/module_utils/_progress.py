@@ -189,7 +189,7 @@ _NEXT = {
         "see what a rollback would help with: ansible-playbook -i INVENTORY playbooks/assess.yml",
         "to roll back, choose among the last good releases: ansible-playbook -i INVENTORY playbooks/level1.yml",
     ],
-    "inconclusive": [f"watch again, under traffic: {_AGAIN}"],
+    "inconclusive": [f"watch again, for longer or under more traffic: {_AGAIN}"],
     "error": [
         "see what does not answer: ansible-playbook -i INVENTORY playbooks/validate.yml",
         f"then watch again: {_AGAIN}",

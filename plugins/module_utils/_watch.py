@@ -484,15 +484,15 @@ class Watch:
         # The readings come a little early or late: no further window for what is left by that.
         if self.left > 0.25 * rules.window:
             return None
-        if recovered:
-            return "good", f"{tally.good} of {tally.windows} windows were good, {tally.bad} bad"
-        if tally.good + tally.bad == 0:
-            return "inconclusive", f"there was too little traffic for a verdict in all {tally.windows} windows"
-        return "inconclusive", (
-            f"no row of {rules.recovered_after} good windows lasted to the end: {tally.good} of "
-            f"{tally.windows} were good, {tally.bad} bad, {tally.inconclusive} undecided, "
-            f"{tally.errors} could not be read"
+        seen = (
+            f"{tally.good} of {tally.windows} windows were good, {tally.bad} bad, {tally.inconclusive} undecided, "
+            f"{tally.errors} not readable"
         )
+        if recovered:
+            return "good", seen
+        if tally.good + tally.bad == 0:
+            return "inconclusive", f"there was too little traffic for a verdict: {seen}"
+        return "inconclusive", f"no row of {rules.recovered_after} good windows lasted to the end: {seen}"
 
     def close(self, outcome: str, why: str, at: float) -> None:
         self.end = {"outcome": outcome, "why": why, "at": round(at, 3)}

@@ -116,7 +116,7 @@ why:
   description: What decided, in one line.
   type: str
   returned: success
-  sample: 59 of 60 windows were good, 1 bad
+  sample: 57 of 60 windows were good, 1 bad, 2 undecided, 0 not readable
 watch:
   description: Identifier of the watch.
   type: str

@@ -4,7 +4,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.sparklio.rollback.plugins.action import metric_watch
 
 TALLY = {"bad_in_row": 0, "bad": 0, "errors_in_row": 0, "errors": 0, "recovered_at": None}
@@ -127,6 +127,14 @@ def test_a_host_that_stays_lost_is_unreachable(monkeypatch):
     controller = Controller(monkeypatch, [answer(), lost, lost], errors_in_row=2)
     with pytest.raises(AnsibleConnectionFailure):
         controller.run()
+
+
+def test_it_does_not_outlive_the_playbook_that_it_belongs_to(monkeypatch):
+    controller = Controller(monkeypatch, [answer(), *(answer(number) for number in range(1, 60))])
+    monkeypatch.setattr(metric_watch, "os", SimpleNamespace(getppid=lambda: 1 if len(controller.calls) > 3 else 4711))
+    with pytest.raises(AnsibleError, match="start it again"):
+        controller.run()
+    assert len(controller.calls) == 4
 
 
 @pytest.mark.parametrize("answers", [[{"failed": True, "msg": "x"}], [answer(), {"failed": True, "msg": "x"}]])

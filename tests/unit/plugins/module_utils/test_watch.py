@@ -254,7 +254,7 @@ def play(states, rules):
         ("bebebggggg", "breached", 5, "3 bad windows in a row (limit 3)"),
         ("bgbgbgbggg", "breached", 7, "4 bad windows in all (limit 4)"),
         ("gggggggggb", "inconclusive", 10, "no row of 3 good windows lasted to the end"),
-        ("iiiiiiiiii", "inconclusive", 10, "there was too little traffic for a verdict in all 10 windows"),
+        ("iiiiiiiiii", "inconclusive", 10, "there was too little traffic for a verdict: 0 of 10 windows were good"),
         ("ggggeeeegg", "error", 8, "4 readings failed in a row (limit 4)"),
         ("egegegegeg", "error", 9, "5 readings failed in all (limit 5)"),
         ("gigigigigi", "good", 10, "5 of 10 windows were good"),
