@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from operator import add
+from types import MappingProxyType
 from typing import Any, NamedTuple, Optional
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _error_rate as er
@@ -38,12 +39,13 @@ class Instant(NamedTuple):
 
 
 class Process(NamedTuple):
-    """One address at one instant: when its process began, and the counters that are to be counted."""
+    """One address at one moment: when its process began, the counters that are to be counted, and when those began."""
 
     started: Optional[float]
     requests: Mapping[Labels, float]
     agents: Mapping[Labels, float]
     latency: Mapping[hg.Key, float]
+    created: Mapping[Labels, float] = MappingProxyType({})
 
     def to_json(self) -> dict[str, Any]:
         latency = [[labels, _bound(bound), value] for (labels, bound), value in self.latency.items()]
@@ -52,19 +54,19 @@ class Process(NamedTuple):
             "requests": list(self.requests.items()),
             "agents": list(self.agents.items()),
             "latency": latency,
+            "created": list(self.created.items()),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Process:
-        return cls(
-            data["started"],
-            {_labels(labels): value for labels, value in data["requests"]},
-            {_labels(labels): value for labels, value in data["agents"]},
-            {
-                (_labels(labels), None if bound is None else float(bound)): value
-                for labels, bound, value in data["latency"]
-            },
+        requests, agents, created = (
+            {_labels(labels): value for labels, value in data[field]} for field in ("requests", "agents", "created")
         )
+        latency = {
+            (_labels(labels), None if bound is None else float(bound)): value
+            for labels, bound, value in data["latency"]
+        }
+        return cls(data["started"], requests, agents, latency, created)
 
 
 class Reading(NamedTuple):
@@ -382,6 +384,7 @@ class Watch:
         self.attempt: Instant | None = None
         self.pools = dict.fromkeys(POOLS, Counts())
         self.starts: dict[str, list[float]] = {}
+        self.mixed = False
         self.end: dict[str, Any] | None = None
 
     def tally(self) -> Tally:
@@ -431,7 +434,7 @@ class Watch:
     ) -> dict[str, Any] | None:
         """Take a reading, and return the window that it ends; the first one only begins one."""
         before, self.reading = self.reading, reading
-        self._remember_starts(reading)
+        self._look_for_others(before, reading)
         if before is None:
             self.attempt = self.attempt or reading.instant
             return None
@@ -450,15 +453,15 @@ class Watch:
         self.pools = {name: Counts() if name in over else pool for name, pool in pools.items()}
         return window
 
-    def _remember_starts(self, reading: Reading) -> None:
+    def _look_for_others(self, before: Reading | None, reading: Reading) -> None:
+        """Note whether several processes take turns behind one port, so that nothing can be counted."""
         for url, process in reading.processes.items():
             known = self.starts.setdefault(url, [])
             if process.started is not None and known[-1:] != [process.started]:
                 known.append(process.started)
-
-    def mixed(self) -> bool:
-        """Say whether several processes take turns behind one port, so that nothing can be counted."""
-        return any(er.several_processes(starts) for starts in self.starts.values())
+            earlier = before.processes.get(url) if before else None
+            pair = [er.Scrape(0.0, item.requests, item.started, item.created) for item in (earlier, process) if item]
+            self.mixed = self.mixed or er.several_processes(known) or er.mixed(pair)
 
     def verdict(self) -> tuple[str, str] | None:
         """Return the outcome and why, or None while the watch goes on."""

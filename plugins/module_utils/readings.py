@@ -86,7 +86,8 @@ class Source:
             raise ValueError("urls names no address")
         if not self.failed_request.matchers or not self.failed_run.matchers:
             raise ValueError("failed_request and failed_run must name at least one condition each")
-        self.names = [self.requests, self.agents, *hg.sample_names(self.latency), scrape.STARTED]
+        self.created = scrape.created_name(self.requests)
+        self.names = [self.requests, self.created, self.agents, *hg.sample_names(self.latency), scrape.STARTED]
 
     def first(self) -> tuple[Reading, list[str]]:
         """Take a reading that others are compared with, and return it with warnings of what is not measured.
@@ -110,7 +111,8 @@ class Source:
             time.sleep(FIRST_PAUSE)
             readings.append(self.take())
         for url in self.urls:
-            if er.several_processes(reading.processes[url].started for reading in readings):
+            seen = [reading.processes[url] for reading in readings]
+            if er.mixed([er.Scrape(0.0, item.requests, item.started, item.created) for item in seen]):
                 raise scrape.NothingToMeasure(scrape.MIXED)
         return readings[-1], warnings
 
@@ -130,6 +132,7 @@ class Source:
             self._counters(url, page, self.requests, self.selector, self.failed_request),
             self._counters(url, page, self.agents, ex.Selector(()), self.failed_run),
             latency,
+            page.samples.get(self.created, {}),
         )
 
     def _counters(

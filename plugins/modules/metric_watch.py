@@ -247,7 +247,7 @@ def step(
     else:
         baseline = watch.head["baseline"] or {}
         window = watch.observe(reading, limits, source.failed_request, source.failed_run, baseline.get("mean_seconds"))
-    if watch.mixed():
+    if watch.mixed:
         raise scrape.NothingToMeasure(scrape.MIXED)
     verdict = watch.verdict()
     if verdict:

@@ -183,14 +183,34 @@ def test_a_restart_is_counted_and_does_not_lose_the_new_process(backend, watch):
 
 
 def test_two_processes_behind_one_port_are_found_over_the_windows(backend, watch):
-    starts = (500.0, 700.0, 500.0)
     found = []
-    for started in starts:
+    for started in (500.0, 700.0, 500.0):
         backend.started = started
         observe(watch, backend.reading())
-        found.append(watch.mixed())
+        found.append(watch.mixed)
         watch = w.decode(watch.encode(), RULES)
     assert found == [False, False, True]
+
+
+def test_two_processes_that_began_together_are_told_by_their_counters(backend, watch):
+    backend.serve(ok=100)
+    observe(watch, backend.reading())
+    assert not watch.mixed
+    backend.counters["200"] -= 60
+    watch = w.decode(watch.encode(), RULES)
+    observe(watch, backend.reading())
+    assert watch.mixed
+
+
+def test_and_by_when_these_began(backend, watch):
+    backend.serve(ok=100)
+    first, second = backend.reading(), backend.reading()
+    series = (("status_code", "200"),)
+    for reading, created in ((first, 500.1), (second, 500.2)):
+        process = reading.processes[URL]._replace(created={series: created})
+        observe(watch, reading._replace(processes={URL: process}))
+        watch = w.decode(watch.encode(), RULES) if created == 500.1 else watch
+    assert watch.mixed
 
 
 def test_other_buckets_leave_one_window_without_a_latency(watch, backend):

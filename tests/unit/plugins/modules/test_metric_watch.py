@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -16,8 +17,10 @@ TAG = "v4.0.20250115-1430"
 class App:
     """A metrics page over HTTP, and the clock of its host."""
 
+    started = 1_699_999_000.0
+
     def __init__(self, root):
-        self.root, self.now, self.started = root, 1_700_000_000.0, 1_699_999_000.0
+        self.root, self.now = root, 1_700_000_000.0
         self.ok = self.failed = self.runs = 0
         self.seconds, self.total_seconds = 0.1, 0.0
         self.status, self.text = 200, None
@@ -178,6 +181,14 @@ def test_a_metric_that_is_misspelt_is_a_wrong_setting_and_not_an_error_window(re
     result = reading(requests_metric="sparklio_http_request_total")
     assert result["failed"]
     assert "the nearest names are sparklio_http_requests_total" in result["msg"]
+
+
+def test_two_processes_behind_one_port_are_a_wrong_setting(app, reading, monkeypatch):
+    starts = itertools.cycle((1.0, 2.0))
+    monkeypatch.setattr(App, "started", property(lambda _app: next(starts)), raising=False)
+    result = reading()
+    assert result["failed"]
+    assert "PROMETHEUS_MULTIPROC_DIR" in result["msg"]
 
 
 def test_metrics_that_are_missing_beside_it_are_said(app, reading):
