@@ -5,20 +5,30 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import hashlib
+import json
 import os
+import re
+import shutil
 import stat
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any
 
-from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest
-from ansible_collections.sparklio.rollback.plugins.module_utils.journal import write_private
+from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, _retention
+from ansible_collections.sparklio.rollback.plugins.module_utils.journal import State, write_private
 
 MANIFEST = "manifest.json"
 #: What is being made, or was left by something that was killed, bears this in front of its id.
 PARTIAL = ".partial-"
 _MOST_MANIFEST = 64 << 20
+#: What people make by hand as the runbook says, by what it is.
+_HAND_MADE = (
+    ("environment", re.compile(r"(?P<of>\.env(?:\.[a-z]+)*)\.backup\.(?P<when>\d{8}[-_]\d{4,6})")),
+    ("database", re.compile(r"(?P<of>db|pre_rollback|schema|data)_(?P<when>\d{8}[-_]\d{4,6})\.(?:sql|dump)(?:\.gz)?")),
+    ("redis", re.compile(r"(?P<of>redis)_(?P<when>\d{8}[-_]\d{4,6})\.rdb")),
+)
 
 
 class RestorePointError(Exception):
@@ -64,7 +74,10 @@ def begin(backups: str, kind: str, now: float) -> tuple[str, str]:
 
 def finish(partial: str, manifest: dict[str, Any]) -> str:
     """Write the manifest last, and give the directory its id. Returns where it lies now."""
-    for place, _folders, _names in os.walk(partial):
+    for place, _folders, names in os.walk(partial):
+        os.chmod(place, 0o700)
+        for name in names:
+            os.chmod(os.path.join(place, name), 0o600)
         sync_directory(place)
     write_private(os.path.join(partial, MANIFEST), _manifest.encode(manifest))
     place = os.path.join(os.path.dirname(partial), manifest["id"])
@@ -137,3 +150,159 @@ def ids(backups: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(filter(_manifest.is_id, names), key=lambda name: (epoch(name), name), reverse=True)
+
+
+def unfinished(backups: str, now: float) -> list[dict[str, Any]]:
+    """What is being made, or was left by something that was killed: ``id``, ``path``, ``size``, ``idle_seconds``."""
+    try:
+        names = sorted(os.listdir(backups))
+    except FileNotFoundError:
+        return []
+    found = []
+    for name in names:
+        point_id = name[len(PARTIAL) :]
+        if not name.startswith(PARTIAL) or not _manifest.is_id(point_id):
+            continue
+        path = os.path.join(backups, name)
+        size, newest = 0, 0.0
+        for place, _folders, files in os.walk(path):
+            for item in (place, *(os.path.join(place, file) for file in files)):
+                # What is being written there may be renamed at any moment.
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.lstat(item)
+                    size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+                    newest = max(newest, status.st_mtime)
+        found.append({"id": point_id, "path": path, "size": size, "idle_seconds": round(max(0.0, now - newest))})
+    return found
+
+
+def abandon(backups: str, point_id: str) -> bool:
+    """Remove an unfinished restore point, and nothing else. Returns whether there was one."""
+    path = os.path.join(backups, PARTIAL + os.path.basename(folder(backups, point_id)))
+    if not os.path.isdir(path) or os.path.islink(path):
+        return False
+    shutil.rmtree(path)
+    sync_directory(backups)
+    return True
+
+
+def retire(backups: str, point_id: str) -> None:
+    """Make a restore point an unfinished one again: from now on nobody finds it, however far its removal gets."""
+    os.rename(folder(backups, point_id), os.path.join(backups, PARTIAL + point_id))
+    sync_directory(backups)
+
+
+def mark_verified(backups: str, point_id: str, verified: dict[str, Any]) -> dict[str, Any]:
+    """Note in the manifest that the restore point was verified. Returns the manifest."""
+    place = folder(backups, point_id)
+    manifest = {**read(place), "verified": verified}
+    write_private(os.path.join(place, MANIFEST), _manifest.encode(manifest))
+    return manifest
+
+
+def describe(backups: str, point_id: str, now: float, verify: str = "size") -> dict[str, Any]:
+    """One line of the list of restore points. One that is damaged is described as far as it can be read.
+
+    Args:
+        verify: ``none``, ``size`` of each file, or ``checksum``.
+    """
+    place = folder(backups, point_id)
+    made = epoch(point_id)
+    item: dict[str, Any] = {
+        "id": point_id,
+        "path": place,
+        "kind": point_id.split("-")[1],
+        "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(made)),
+        "age_seconds": round(max(0.0, now - made)),
+        "size": 0,
+        "release": {},
+        "message": "",
+        "artifacts": [],
+        "skipped": [],
+        "verified": None,
+        "whole": False,
+        "problem": None,
+    }
+    try:
+        manifest = read(place)
+    except RestorePointError as exc:
+        return {**item, "problem": str(exc)}
+    names = [artifact["name"] for artifact in manifest["artifacts"]]
+    found = None if verify == "none" else problem(place, manifest, names if verify == "checksum" else ())
+    return {
+        **item,
+        "size": sum(file["size"] for artifact in manifest["artifacts"] for file in artifact["files"]),
+        "release": manifest["release"],
+        "message": manifest.get("message") or "",
+        "artifacts": names,
+        "skipped": manifest["skipped"],
+        "verified": manifest.get("verified"),
+        "whole": found is None,
+        "problem": found,
+    }
+
+
+def hand_made(root: str) -> list[dict[str, Any]]:
+    """Files that people made by hand as the runbook says, newest first by the time in their names."""
+    found = []
+    for place in ("", "backend", "frontend", "backups"):
+        with contextlib.suppress(OSError), os.scandir(os.path.join(root, place)) as entries:
+            for entry in entries:
+                for what, pattern in _HAND_MADE:
+                    match = pattern.fullmatch(entry.name)
+                    if match and entry.is_file(follow_symlinks=False):
+                        found.append(
+                            {
+                                "path": entry.path,
+                                "what": what,
+                                "timestamp": match["when"],
+                                "size": entry.stat(follow_symlinks=False).st_size,
+                                "target": os.path.join(place, match["of"]) if what == "environment" else None,
+                            }
+                        )
+    return sorted(found, key=lambda item: (item["timestamp"].replace("_", "-"), item["path"]), reverse=True)
+
+
+def referred(state_dir: str) -> set[str]:
+    """Ids of the restore points that runs refer to in their journals."""
+    state = State(state_dir)
+    found: set[str] = set()
+    for run_id in state.run_ids():
+        with contextlib.suppress(FileNotFoundError), open(state.journal_path(run_id), "rb") as stream:
+            for line in stream:
+                found |= _retention.mentioned(run_id, line.decode("utf-8", "replace"))
+    return found
+
+
+def write(path: str, data: Any) -> None:
+    """Write data as JSON into a restore point that is being made."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    write_private(path, json.dumps(data, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
+
+
+def _files(dest: str) -> Iterator[str]:
+    for place, folders, names in os.walk(dest):
+        folders.sort()
+        for name in sorted(names):
+            yield os.path.join(place, name)
+
+
+def artifact(name: str, dest: str, meta: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What the manifest says of the files below ``dest``, a directory in the restore point that is being made."""
+    files = []
+    for path in _files(dest):
+        digest, size = hashlib.sha256(), 0
+        with open(path, "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+                size += len(block)
+        files.append({"path": os.path.relpath(path, os.path.dirname(dest)), "size": size, "sha256": digest.hexdigest()})
+    return {
+        "name": name,
+        "type": name,
+        "path": os.path.basename(dest),
+        "size": sum(item["size"] for item in files),
+        "files": files,
+        "meta": meta,
+        "seconds": round(seconds, 3),
+    }

@@ -1,0 +1,288 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore_point
+short_description: Begin, finish, verify or remove a restore point
+version_added: "0.1.0"
+description:
+  - A restore point is a directory with a manifest and the artifacts that other modules put there. It is made under a
+    name that is never listed, synced, given its manifest, and renamed last. So it is whole or it is none.
+  - The manifest is documented in C(docs/restore-points.md) of the collection.
+options:
+  backups:
+    description: Directory of the restore points. Made with mode 0700 when it is missing.
+    type: path
+    required: true
+  state:
+    description:
+      - V(begin) makes the directory for a new one.
+      - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names.
+      - V(abandon) removes what was begun and not finished. Nothing else is touched.
+      - V(verified) notes in the manifest that it was verified; with O(how=checksum) it reads every file first.
+      - V(retired) takes finished ones off the list, to be removed by V(abandon) afterwards.
+    type: str
+    choices: [begin, finish, abandon, verified, retired]
+    required: true
+  kind:
+    description: With O(state=begin), what it is made for. The last part of its id.
+    type: str
+    choices: [deploy, level1, level2, level3, level4, manual]
+    default: manual
+  id:
+    description: Which one. Required but with O(state=begin) and O(state=retired).
+    type: str
+  ids:
+    description: With O(state=retired), which ones.
+    type: list
+    elements: str
+    default: []
+  artifacts:
+    description: With O(state=finish), what the modules that made the artifacts returned as C(artifact).
+    type: list
+    elements: dict
+    default: []
+  skipped:
+    description: With O(state=finish), what is not in it, each with C(name) and C(reason).
+    type: list
+    elements: dict
+    default: []
+  release:
+    description: With O(state=finish), what was checked out.
+    type: dict
+    default: {}
+    suboptions:
+      commit:
+        description: Full id of the commit.
+        type: str
+      tag:
+        description: Its newest release tag.
+        type: str
+      branch:
+        description: The branch, none where a tag or a commit is checked out.
+        type: str
+  made_by:
+    description: With O(state=finish), who made it.
+    type: str
+    default: unknown
+  message:
+    description: With O(state=finish), what for, such as the message of a deploy.
+    type: str
+    default: ""
+  how:
+    description: With O(state=verified), whether it was restored, or its files are to be compared with the manifest.
+    type: str
+    choices: [restore, checksum]
+    default: checksum
+  seconds:
+    description: With O(state=verified) and O(how=restore), how long that took, in seconds.
+    type: float
+    default: 0
+attributes:
+  check_mode:
+    support: full
+    description: Says what it would do, and writes nothing. O(state=begin) then returns an id and no directory.
+  diff_mode:
+    support: none
+    description: Contents of restore points are never shown.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: Begin a restore point
+  sparklio.rollback.restore_point:
+    backups: ~/sparklio_ai_marketing_studio.rollback/backups
+    state: begin
+    kind: deploy
+  register: point
+
+- name: Keep the environment files in it
+  sparklio.rollback.config_snapshot:
+    root: ~/sparklio_ai_marketing_studio
+    dest: "{{ point.partial }}/environment"
+  register: environment_files
+
+- name: Finish it
+  sparklio.rollback.restore_point:
+    backups: ~/sparklio_ai_marketing_studio.rollback/backups
+    state: finish
+    id: "{{ point.id }}"
+    artifacts: ["{{ environment_files.artifact }}"]
+    release: {commit: 3f2a9c5e41b07d68a1c2f4e5d6b7a8c9d0e1f203, tag: v4.0.20250115-1600, branch: main}
+    message: Before the release of the new editor
+"""
+
+RETURN = r"""
+id:
+  description: The restore point.
+  type: str
+  returned: state is not retired
+  sample: 20250115T070000Z-deploy
+partial:
+  description: Directory for the artifacts until it is finished.
+  type: str
+  returned: state is begin
+path:
+  description: Where it lies.
+  type: str
+  returned: state is finish or verified
+bytes:
+  description: Size of its files.
+  type: int
+  returned: state is finish
+verified:
+  description: When (C(at)), C(how), with which C(result) and in how many C(seconds) it was verified.
+  type: dict
+  returned: state is verified
+free:
+  description: Free bytes on the file system of the restore points.
+  type: int
+  returned: state is begin
+"""
+
+import errno
+import os
+import socket
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, restore_points
+
+RestorePointError = restore_points.RestorePointError
+
+
+def stamp(now: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+
+
+def begin(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
+    if check:
+        return {"changed": True, "id": f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{params['kind']}"}
+    point_id, partial = restore_points.begin(params["backups"], params["kind"], now)
+    room = os.statvfs(partial)
+    return {"changed": True, "id": point_id, "partial": partial, "free": room.f_bavail * room.f_frsize}
+
+
+def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
+    point_id = params["id"]
+    place = restore_points.folder(params["backups"], point_id)
+    partial = os.path.join(params["backups"], restore_points.PARTIAL + point_id)
+    manifest = {
+        "version": _manifest.VERSION,
+        "id": point_id,
+        "kind": point_id.split("-")[1],
+        "made_at": stamp(restore_points.epoch(point_id)),
+        "made_by": params["made_by"],
+        "message": params["message"],
+        "host": socket.gethostname(),
+        "release": params["release"],
+        "artifacts": params["artifacts"],
+        "skipped": params["skipped"],
+        "verified": None,
+    }
+    _manifest.validate(manifest, point_id)
+    size = sum(item["size"] for artifact in params["artifacts"] for item in artifact["files"])
+    if check:
+        return {"changed": True, "id": point_id, "path": place, "bytes": size}
+    if not os.path.isdir(partial):
+        raise RestorePointError(f"Restore point {point_id} was not begun, or is finished already")
+    found = restore_points.problem(partial, manifest)
+    if found:
+        raise RestorePointError(found)
+    return {"changed": True, "id": point_id, "path": restore_points.finish(partial, manifest), "bytes": size}
+
+
+def verified(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
+    backups, point_id, how = params["backups"], params["id"], params["how"]
+    place = restore_points.folder(backups, point_id)
+    manifest = restore_points.read(place)
+    started = time.monotonic()
+    names = [artifact["name"] for artifact in manifest["artifacts"]]
+    found = restore_points.problem(place, manifest, names)
+    if found:
+        raise RestorePointError(found)
+    seconds = round(params["seconds"] + time.monotonic() - started, 1)
+    note = {"at": stamp(now), "how": how, "result": "pass", "seconds": seconds}
+    if not check:
+        restore_points.mark_verified(backups, point_id, note)
+    return {"changed": True, "id": point_id, "path": place, "verified": note}
+
+
+def act(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
+    backups, state, point_id = params["backups"], params["state"], params["id"]
+    if state == "begin":
+        return begin(params, check, now)
+    if state == "finish":
+        return finish(params, check)
+    if state == "verified":
+        return verified(params, check, now)
+    if state == "abandon":
+        changed = point_id in [item["id"] for item in restore_points.unfinished(backups, now)]
+        return {"changed": changed if check else restore_points.abandon(backups, point_id), "id": point_id}
+    gone = [name for name in params["ids"] if name in restore_points.ids(backups)]
+    for name in [] if check else gone:
+        restore_points.retire(backups, name)
+    return {"changed": bool(gone)}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "backups": {"type": "path", "required": True},
+            "state": {
+                "type": "str",
+                "choices": ["begin", "finish", "abandon", "verified", "retired"],
+                "required": True,
+            },
+            "kind": {
+                "type": "str",
+                "choices": ["deploy", "level1", "level2", "level3", "level4", "manual"],
+                "default": "manual",
+            },
+            "id": {"type": "str"},
+            "ids": {"type": "list", "elements": "str", "default": []},
+            "artifacts": {"type": "list", "elements": "dict", "default": []},
+            "skipped": {"type": "list", "elements": "dict", "default": []},
+            "release": {
+                "type": "dict",
+                "default": {},
+                "options": {"commit": {"type": "str"}, "tag": {"type": "str"}, "branch": {"type": "str"}},
+            },
+            "made_by": {"type": "str", "default": "unknown"},
+            "message": {"type": "str", "default": ""},
+            "how": {"type": "str", "choices": ["restore", "checksum"], "default": "checksum"},
+            "seconds": {"type": "float", "default": 0},
+        },
+        required_if=[
+            ("state", "finish", ["id"]),
+            ("state", "abandon", ["id"]),
+            ("state", "verified", ["id"]),
+            ("state", "retired", ["ids"]),
+        ],
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        result = act(params, module.check_mode, time.time())
+    except RestorePointError as exc:
+        module.fail_json(msg=f"{exc}.")
+    except _manifest.ManifestError as exc:
+        module.fail_json(msg=f"Restore point {params['id']} can't be finished: {exc}.")
+    except OSError as exc:
+        cure = {
+            errno.ENOSPC: "Free some space there, or name another place: -e rollback_backup_dir=…",
+            errno.EDQUOT: "Free some space there, or name another place: -e rollback_backup_dir=…",
+            errno.EACCES: "Make it writable for this user, or name another place: -e rollback_backup_dir=…",
+            errno.EROFS: "Name a writable place: -e rollback_backup_dir=…",
+        }.get(exc.errno or 0, "Look at that directory")
+        module.fail_json(msg=f"The restore points in {params['backups']} can't be written: {exc.strerror}. {cure}.")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore_point_info
+short_description: List the restore points of a host
+version_added: "0.1.0"
+description:
+  - Lists them with age, size, release, whether they were verified, and whether they are whole. One that is damaged is
+    listed with the name of the file at fault.
+  - What was begun and not finished is listed apart, and so are the files that people made by hand, as the runbook says.
+  - Says too which ones retention would remove.
+options:
+  backups:
+    description: Directory of the restore points. Where it is missing there are none.
+    type: path
+    required: true
+  id:
+    description: Look at this one only.
+    type: str
+  verify:
+    description: >-
+      Compare the files with the manifest by V(size), or by V(checksum), which reads all of them. With V(none) only the
+      manifests are read.
+    type: str
+    choices: [none, size, checksum]
+    default: size
+  app_root:
+    description: The application's clone, to look for files made by hand.
+    type: path
+  state_dir:
+    description: State directory of the runs. A restore point that the journal of one names is never RV(expired).
+    type: path
+  keep:
+    description: How many whole restore points of each artifact are kept, whatever their age.
+    type: int
+    default: 10
+  days:
+    description: How many days each is kept.
+    type: float
+    default: 30
+attributes:
+  check_mode:
+    support: full
+    description: The module changes nothing, so it does the same.
+  diff_mode:
+    support: none
+    description: There is nothing to compare.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: List the restore points
+  sparklio.rollback.restore_point_info:
+    backups: ~/sparklio_ai_marketing_studio.rollback/backups
+    app_root: ~/sparklio_ai_marketing_studio
+  register: found
+
+- name: Show the whole ones
+  ansible.builtin.debug:
+    msg: "{{ found.restore_points | selectattr('whole') | map(attribute='id') }}"
+"""
+
+RETURN = r"""
+restore_points:
+  description: All of them, newest first.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    id:
+      description: The restore point; begins with its time in UTC and ends with its kind.
+      type: str
+      sample: 20250115T070000Z-deploy
+    path:
+      description: Where it lies.
+      type: str
+    kind:
+      description: What it was made for.
+      type: str
+      sample: deploy
+    made_at:
+      description: When it was begun.
+      type: str
+      sample: '2025-01-15T07:00:00Z'
+    age_seconds:
+      description: How long ago that was.
+      type: int
+    size:
+      description: Bytes of its files.
+      type: int
+    release:
+      description: What was checked out, with C(commit), C(tag) and C(branch).
+      type: dict
+    message:
+      description: What it was made for, in words.
+      type: str
+    artifacts:
+      description: What it holds.
+      type: list
+      elements: str
+      sample: [database, environment, redis]
+    skipped:
+      description: What it does not hold, each with C(name) and C(reason).
+      type: list
+      elements: dict
+    verified:
+      description: When (C(at)), C(how), with which C(result) and in how many C(seconds) it was verified, or none.
+      type: dict
+    whole:
+      description: Whether the manifest can be read and every file is as it says, as far as O(verify) looks.
+      type: bool
+    problem:
+      description: What is wrong with it, or none.
+      type: str
+newest:
+  description: Id of the newest whole one, or none.
+  type: str
+  returned: success
+unfinished:
+  description: What was begun and not finished, with C(id), C(path), C(size) and C(idle_seconds).
+  type: list
+  elements: dict
+  returned: success
+hand_made:
+  description: >-
+    Files made by hand, newest first, with C(path), C(what) (environment, database or redis), C(timestamp), C(size) and,
+    for environment files, C(target), the file that it is a copy of, relative to O(app_root).
+  type: list
+  elements: dict
+  returned: success
+expired:
+  description: Ids that retention would remove, oldest first.
+  type: list
+  elements: str
+  returned: success
+stale:
+  description: Ids of unfinished ones in which nothing has changed for a day.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sparklio.rollback.plugins.module_utils import _retention, restore_points
+from ansible_collections.sparklio.rollback.plugins.module_utils.journal import RunError
+
+
+def read(params: dict[str, Any], now: float) -> dict[str, Any]:
+    backups, only = params["backups"], params["id"]
+    names = restore_points.ids(backups)
+    if only is not None:
+        restore_points.folder(backups, only)
+        names = [name for name in names if name == only]
+    points = [restore_points.describe(backups, name, now, params["verify"]) for name in names]
+    unfinished = restore_points.unfinished(backups, now)
+    referred = restore_points.referred(params["state_dir"]) if params["state_dir"] else set()
+    return {
+        "restore_points": points,
+        "newest": next((item["id"] for item in points if item["whole"]), None),
+        "unfinished": unfinished,
+        "hand_made": restore_points.hand_made(params["app_root"]) if params["app_root"] else [],
+        # With one of them alone nothing is known of the others.
+        "expired": [] if only else _retention.expired(points, params["keep"], params["days"], referred),
+        "stale": _retention.stale(unfinished),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "backups": {"type": "path", "required": True},
+            "id": {"type": "str"},
+            "verify": {"type": "str", "choices": ["none", "size", "checksum"], "default": "size"},
+            "app_root": {"type": "path"},
+            "state_dir": {"type": "path"},
+            "keep": {"type": "int", "default": 10},
+            "days": {"type": "float", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        found = read(module.params, time.time())
+    except (restore_points.RestorePointError, RunError) as exc:
+        module.fail_json(msg=f"{exc}.")
+    except OSError as exc:
+        module.fail_json(
+            msg=f"{module.params['backups']} can't be read: {exc.strerror}. Run it as the application's owner."
+        )
+    module.exit_json(changed=False, **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+
+import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest
+from hypothesis import given
+from hypothesis import strategies as st
+
+FILE = {"path": "redis/dump.rdb", "size": 3, "sha256": "0" * 64}
+GOOD = {
+    "version": 1,
+    "id": "20250115T070000Z-deploy",
+    "kind": "deploy",
+    "made_at": "2025-01-15T07:00:00Z",
+    "made_by": "minji@console",
+    "message": "배포 전",
+    "host": "app",
+    "release": {"commit": "0" * 40, "tag": None, "branch": "main"},
+    "artifacts": [
+        {"name": "redis", "type": "redis", "path": "redis", "size": 3, "files": [FILE], "meta": {}, "seconds": 0.1}
+    ],
+    "skipped": [{"name": "ollama", "reason": "no answer"}],
+    "verified": None,
+}
+
+
+def changed(*path, value):
+    manifest = copy.deepcopy(GOOD)
+    place = manifest
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    return manifest
+
+
+def test_a_good_one_survives_being_written_and_read():
+    assert _manifest.decode(_manifest.encode(GOOD), GOOD["id"]) == GOOD
+    assert _manifest.artifact(GOOD, "redis")["size"] == 3
+    assert _manifest.artifact(GOOD, "ollama") is None
+
+
+def test_a_newer_version_is_refused_and_both_are_named():
+    with pytest.raises(_manifest.ManifestError, match=r"version 2, and this collection reads up to version 1"):
+        _manifest.validate(changed("version", value=2))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ([], "no JSON object"),
+        (changed("version", value="1"), "no version"),
+        (changed("version", value=True), "no version"),
+        (changed("artifacts", value={}), "no artifacts"),
+        (changed("release", value=None), "no release"),
+        (changed("id", value="20250115T070000Z-other"), "that of"),
+        (changed("artifacts", value=GOOD["artifacts"] * 2), "twice"),
+        (changed("artifacts", 0, "path", value="/etc"), "outside of its folder"),
+        (changed("artifacts", 0, "path", value="redis/../.."), "outside of its folder"),
+        (changed("artifacts", 0, "files", value=None), "no files"),
+        (changed("artifacts", 0, "files", 0, "path", value="../x"), "outside of its folder"),
+        (changed("artifacts", 0, "files", 0, "path", value=None), "without a path"),
+        (changed("artifacts", 0, "files", 0, "path", value="a//b"), "shortest form"),
+        (changed("artifacts", 0, "files", 0, "size", value=-1), "no size or SHA-256 for redis/dump.rdb"),
+        (changed("artifacts", 0, "files", 0, "sha256", value="0"), "no size or SHA-256 for redis/dump.rdb"),
+    ],
+)
+def test_what_is_not_believed(manifest, message):
+    with pytest.raises(_manifest.ManifestError, match=message):
+        _manifest.validate(manifest)
+
+
+def test_it_must_be_that_of_its_folder():
+    with pytest.raises(_manifest.ManifestError, match="that of"):
+        _manifest.decode(json.dumps(GOOD), "20250115T070001Z-deploy")
+    with pytest.raises(_manifest.ManifestError, match="no JSON"):
+        _manifest.decode(json.dumps(GOOD)[:-9])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*GOOD, *FILE]), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(GOOD)), JSON)
+def test_nothing_else_than_its_own_error_comes_of_it(key, value):
+    with contextlib.suppress(_manifest.ManifestError):
+        assert _manifest.validate(changed(key, value=value))["version"] == 1
+
+
+@given(JSON)
+def test_no_file_of_an_artifact_leads_outside(value):
+    try:
+        _manifest.validate(changed("artifacts", 0, "files", value=[value]))
+    except _manifest.ManifestError:
+        return
+    assert not value["path"].startswith("/") and ".." not in value["path"].split("/")

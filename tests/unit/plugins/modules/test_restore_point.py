@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import restore_points
+from ansible_collections.sparklio.rollback.plugins.modules import restore_point, restore_point_info
+
+COMMIT = "3f2a9c5e41b07d68a1c2f4e5d6b7a8c9d0e1f203"
+
+
+@pytest.fixture
+def backups(tmp_path):
+    return tmp_path / "state" / "backups"
+
+
+@pytest.fixture
+def make(call, backups):
+    def one(text="hello", **options):
+        begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+        dest = os.path.join(begun["partial"], "redis")
+        restore_points.write(os.path.join(dest, "dump.json"), text)
+        artifact = restore_points.artifact("redis", dest, {}, 0.1)
+        return call(
+            restore_point,
+            **{"backups": str(backups), "state": "finish", "id": begun["id"], "artifacts": [artifact], **options},
+        )
+
+    return one
+
+
+def info(call, backups, **options):
+    return call(restore_point_info, backups=str(backups), **options)
+
+
+def test_a_restore_point_is_made_private_and_whole(call, backups, make):
+    made = make(message="배포 전", release={"commit": COMMIT, "tag": "v4.0.20250115-1600", "branch": "main"})
+    assert made["changed"]
+    assert oct(os.stat(made["path"]).st_mode & 0o777) == "0o700"
+    for place, _folders, names in os.walk(made["path"]):
+        assert all(os.stat(os.path.join(place, name)).st_mode & 0o777 == 0o600 for name in names)
+    found = info(call, backups)
+    assert found["newest"] == made["id"]
+    (item,) = found["restore_points"]
+    assert item["whole"] and item["problem"] is None and item["verified"] is None
+    assert (item["artifacts"], item["message"], item["size"]) == (["redis"], "배포 전", made["bytes"])
+    assert item["release"]["commit"] == COMMIT
+
+
+def test_two_of_the_same_second(make):
+    ids = {make()["id"] for _ in range(3)}
+    assert len(ids) == 3
+
+
+def test_what_is_not_finished_is_not_listed(call, backups):
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    assert begun["free"] > 0
+    found = info(call, backups)
+    assert found["restore_points"] == [] and found["newest"] is None
+    assert [item["id"] for item in found["unfinished"]] == [begun["id"]]
+    assert found["stale"] == []
+    for entry in ("", "redis"):
+        path = os.path.join(begun["partial"], entry)
+        os.makedirs(path, exist_ok=True)
+        os.utime(path, (1, 1))
+    os.utime(begun["partial"], (1, 1))
+    assert info(call, backups)["stale"] == [begun["id"]]
+    assert call(restore_point, backups=str(backups), state="abandon", id=begun["id"])["changed"]
+    assert not call(restore_point, backups=str(backups), state="abandon", id=begun["id"])["changed"]
+    assert info(call, backups)["unfinished"] == []
+
+
+@pytest.mark.parametrize("step", ["write_private", "sync_directory", "rename"])
+def test_killed_at_any_step_it_is_not_listed(call, backups, make, monkeypatch, step):
+    earlier = make()
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os if step == "rename" else restore_points, step, die)
+        if step == "write_private":
+            patch.setattr(restore_points, "write", lambda *_: None)
+        begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+        with pytest.raises(Killed):
+            call(restore_point, backups=str(backups), state="finish", id=begun["id"])
+    found = info(call, backups)
+    assert [item["id"] for item in found["restore_points"]] == [earlier["id"]]
+    assert [item["id"] for item in found["unfinished"]] == [begun["id"]]
+
+
+def test_a_file_that_shrank_before_the_end_stops_it(call, backups):
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    dest = os.path.join(begun["partial"], "redis")
+    restore_points.write(os.path.join(dest, "dump.json"), "hello")
+    artifact = restore_points.artifact("redis", dest, {}, 0.1)
+    os.truncate(os.path.join(dest, "dump.json"), 2)
+    failed = call(restore_point, backups=str(backups), state="finish", id=begun["id"], artifacts=[artifact])
+    assert failed["failed"] and "redis/dump.json was cut off: 2 bytes" in failed["msg"]
+    artifact["files"][0]["path"] = "../../x"
+    failed = call(restore_point, backups=str(backups), state="finish", id=begun["id"], artifacts=[artifact])
+    assert "outside of its folder" in failed["msg"]
+    assert info(call, backups)["restore_points"] == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: os.truncate(path, 1), "redis/dump.json was cut off"),
+        (lambda path: path.write_text('"jello"\n'), "redis/dump.json was altered"),
+        (lambda path: path.unlink(), "redis/dump.json is missing"),
+        (lambda path: (path.rename(path.parent / "x"), path.symlink_to("x")), "is reached through a link"),
+    ],
+)
+def test_the_file_at_fault_is_named(call, backups, make, damage, message):
+    made, other = make(), make()
+    damage(backups / made["id"] / "redis/dump.json")
+    found = {item["id"]: item for item in info(call, backups, verify="checksum")["restore_points"]}
+    assert not found[made["id"]]["whole"] and message in found[made["id"]]["problem"]
+    assert found[other["id"]]["whole"]
+    failed = call(restore_point, backups=str(backups), state="verified", id=made["id"])
+    assert message in failed["msg"]
+
+
+def test_verified_is_noted_and_survives(call, backups, make):
+    made = make()
+    note = call(restore_point, backups=str(backups), state="verified", id=made["id"], how="restore", seconds=3)
+    assert note["verified"]["how"] == "restore" and note["verified"]["seconds"] >= 3
+    assert info(call, backups)["restore_points"][0]["verified"] == note["verified"]
+
+
+def test_a_newer_or_strange_manifest_is_told(call, backups, make):
+    made = make()
+    path = backups / made["id"] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "version": 2}))
+    assert "version 2, and this collection reads up to version 1" in info(call, backups)["restore_points"][0]["problem"]
+    path.write_bytes(b"\xff\xfe")
+    assert "can't be read" in info(call, backups)["restore_points"][0]["problem"]
+    path.unlink()
+    assert "has no manifest.json" in info(call, backups)["restore_points"][0]["problem"]
+
+
+def test_retired_is_off_the_list_at_once(call, backups, make):
+    made = make()
+    assert call(restore_point, True, backups=str(backups), state="retired", ids=[made["id"]])["changed"]
+    assert info(call, backups)["newest"] == made["id"]
+    assert call(restore_point, backups=str(backups), state="retired", ids=[made["id"]])["changed"]
+    assert not call(restore_point, backups=str(backups), state="retired", ids=[made["id"]])["changed"]
+    assert info(call, backups)["newest"] is None
+    assert call(restore_point, backups=str(backups), state="abandon", id=made["id"])["changed"]
+    assert os.listdir(backups) == []
+
+
+def test_a_run_that_refers_to_one_keeps_it(call, backups, make, tmp_path):
+    made = [make()["id"] for _ in range(3)]
+    for number, name in enumerate(made):
+        aged = f"2020010{number + 1}T000000Z-deploy"
+        path = backups / name / "manifest.json"
+        path.write_text(path.read_text().replace(name, aged))
+        (backups / name).rename(backups / aged)
+    options = {"keep": 1, "days": 1, "state_dir": str(tmp_path / "state")}
+    assert info(call, backups, **options)["expired"] == ["20200101T000000Z-deploy", "20200102T000000Z-deploy"]
+    run = tmp_path / "state/runs/20200103-000000-level2"
+    run.mkdir(parents=True)
+    (run / "journal.jsonl").write_text('{"event": "run", "point": "20200101T000000Z-deploy"}\n')
+    assert info(call, backups, **options)["expired"] == ["20200102T000000Z-deploy"]
+
+
+def test_files_made_by_hand(call, backups, tmp_path):
+    root = tmp_path / "app"
+    for name in (
+        *(
+            ".env.backup.20250115_140000",
+            "backend/.env.backup.20250116_140000",
+            "frontend/.env.local.backup.20250114_140000",
+        ),
+        *(
+            "backups/db_20250115_140000.sql",
+            "backups/redis_20250115_140000.rdb",
+            "backups/notes.txt",
+            ".env.backup.old",
+        ),
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    found = info(call, backups, app_root=str(root))["hand_made"]
+    assert [(item["what"], item["target"]) for item in found if item["what"] == "environment"] == [
+        ("environment", "backend/.env"),
+        ("environment", ".env"),
+        ("environment", "frontend/.env.local"),
+    ]
+    assert [os.path.basename(item["path"]) for item in found if item["what"] != "environment"] == [
+        "redis_20250115_140000.rdb",
+        "db_20250115_140000.sql",
+    ]
+
+
+def test_a_full_disk_names_its_cure(call, backups, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(restore_points, "begin", full)
+    failed = call(restore_point, backups=str(backups), state="begin")
+    assert "No space left on device. Free some space there" in failed["msg"]
+
+
+def test_ids_are_no_paths(call, backups):
+    for name in ("../x", "20250115T070000Z-deploy/../..", ".partial-20250115T070000Z-deploy"):
+        assert (
+            "is not the id of a restore point"
+            in call(restore_point, backups=str(backups), state="abandon", id=name)["msg"]
+        )
+        assert "is not the id of a restore point" in info(call, backups, id=name)["msg"]
