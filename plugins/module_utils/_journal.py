@@ -88,6 +88,9 @@ def left_because_bad(runs: Iterable[Mapping[str, Any]]) -> list[str]:
         if run.get("outcome") not in ("rolled_back", "held"):
             continue
         left, reached = run.get("from") or {}, run.get("to") or {}
+        if left.get("tag") == reached.get("tag"):
+            # Its configuration was at fault, which says nothing of the release.
+            continue
         bad.discard(reached.get("tag", ""))
         if (reached.get("date") or 0) <= (left.get("date") or 0):
             bad.add(left.get("tag") or "")

@@ -257,10 +257,12 @@ def level1(facts: Facts) -> dict[str, Any]:
     return plan
 
 
-def expected_seconds(history: list[Facts]) -> float | None:
-    """Median duration of the earlier runs that came to their end, in seconds, or None."""
+def expected_seconds(history: list[Facts], level: int = 1) -> float | None:
+    """Median duration of the level's earlier runs that came to their end, in seconds, or None."""
     totals = sorted(
-        sum(value or 0 for value in run["seconds"].values()) for run in history if run.get("outcome") == "rolled_back"
+        sum(value or 0 for value in run["seconds"].values())
+        for run in history
+        if run.get("outcome") == "rolled_back" and run.get("level", 1) == level
     )
     return round(totals[len(totals) // 2], 1) if totals else None
 
@@ -276,6 +278,7 @@ def plan_lines(plan: Facts) -> list[str]:
     for item in plan["steps"]:
         mark = "skip" if item["skip"] else item["act"]
         lines.append(f"{mark:<8} {item['does']}")
+    lines += plan.get("changes", [])
     lines += [f"warning: {text}" for text in plan["warnings"]]
     if plan["expected_seconds"]:
         lines.append(f"expected time, from earlier runs: {plan['expected_seconds']:.0f} s")

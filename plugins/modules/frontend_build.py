@@ -38,6 +38,12 @@ options:
     type: list
     elements: str
     default: [.env.local, .env.production.local]
+  env_from:
+    description:
+      - Where the build to stage has environment files from that are not those of O(live), by their name in
+        O(env_files). With an empty path it has none of that name.
+    type: dict
+    default: {}
   environment:
     description: Further environment of the build. Part of its key.
     type: dict
@@ -178,18 +184,21 @@ class Stager:
         self.params = dict(module.params)
         self.cache = artifacts.Cache(self.params["cache"])
         self.node = node_version()
-        env_texts = {
-            name: read_text(os.path.join(self.params["live"], name)) or "" for name in self.params["env_files"]
-        }
-        self.environment = _releases.digest(
-            {**env_texts, **{f"${name}": str(value) for name, value in self.params["environment"].items()}}
-        )
+        live = {name: os.path.join(self.params["live"], name) for name in self.params["env_files"]}
+        #: Environment files that the target is built with; one without a path is left out.
+        self.env_paths = {name: self.params["env_from"].get(name, path) for name, path in live.items()}
+        self.former_environment, self.environment = self.digest(live), self.digest(self.env_paths)
         self.live_next = os.path.join(self.params["live"], ".next")
         self.live_modules = os.path.join(self.params["live"], "node_modules")
 
-    def keys(self, release: dict) -> tuple[str, str]:
+    def digest(self, paths: dict) -> str:
+        texts = {name: (read_text(path) if path else None) or "" for name, path in paths.items()}
+        variables = {f"${name}": str(value) for name, value in self.params["environment"].items()}
+        return _releases.digest({**texts, **variables})
+
+    def keys(self, release: dict, environment: str) -> tuple[str, str]:
         packages = _releases.digest([release["lock"] or "", self.node])[:20]
-        return packages, _releases.digest([packages, release["frontend_tree"] or "", self.environment])[:20]
+        return packages, _releases.digest([packages, release["frontend_tree"] or "", environment])[:20]
 
     def command(self, arguments: list[str], what: str) -> None:
         env = {
@@ -228,9 +237,8 @@ class Stager:
 
     def build(self, packages_key: str, key: str) -> None:
         self.provide_packages(packages_key)
-        for name in self.params["env_files"]:
-            source = os.path.join(self.params["live"], name)
-            if os.path.exists(source):
+        for name, source in self.env_paths.items():
+            if source and os.path.exists(source):
                 os.makedirs(self.params["tree"], exist_ok=True)
                 shutil.copyfile(source, os.path.join(self.params["tree"], name))
                 os.chmod(os.path.join(self.params["tree"], name), 0o600)
@@ -252,8 +260,8 @@ class Stager:
         self.cache.put("frontend", key, content, build_id=build_id(built), origin="built")
 
     def plan(self) -> dict:
-        packages_key, key = self.keys(self.params["target"])
-        former_packages, former = self.keys(self.params["current"])
+        packages_key, key = self.keys(self.params["target"], self.environment)
+        former_packages, former = self.keys(self.params["current"], self.former_environment)
         modules_here = os.path.isdir(self.live_modules)
         former_id = build_id(self.live_next)
         packages = (
@@ -323,6 +331,7 @@ def main() -> None:
             "target": {"type": "dict", "required": True},
             "tree": {"type": "path", "required": True},
             "env_files": {"type": "list", "elements": "str", "default": [".env.local", ".env.production.local"]},
+            "env_from": {"type": "dict", "default": {}},
             "environment": {"type": "dict", "default": {}},
             "cache": {"type": "path", "required": True},
             "dest": {"type": "path", "required": True},

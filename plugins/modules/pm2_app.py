@@ -34,6 +34,22 @@ options:
   url:
     description: Address that must answer with a status under 500.
     type: str
+  variables:
+    description:
+      - Variables of environment files that are about to change. What pm2 was started with it gives on at each restart,
+        and there they win over the files.
+    type: dict
+    suboptions:
+      files:
+        description: The environment files; the last one counts.
+        type: list
+        elements: path
+        default: []
+      keys:
+        description: Names of the variables.
+        type: list
+        elements: str
+        default: []
   since:
     description: Only replace an application of which an instance was started before this time, in seconds since the
       epoch.
@@ -79,6 +95,16 @@ instances:
   type: list
   elements: dict
   returned: success
+inherited:
+  description: Variables of O(variables) that an instance has in its own environment, with their value in the files.
+  type: list
+  elements: str
+  returned: success
+overridden:
+  description: Variables of O(variables) that an instance has in its own environment, with another value.
+  type: list
+  elements: str
+  returned: success
 method:
   description: V(reload), V(restart), or V(none).
   type: str
@@ -97,6 +123,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
+from ansible_collections.sparklio.rollback.plugins.module_utils import _config, config_files, process
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, RunError
 
@@ -179,7 +206,8 @@ class App:
         try:
             found = self.instances()
         except FileNotFoundError:
-            return {"installed": False, "found": False, "instances": [], "conflict": None, "method": "none"}
+            nothing: dict = {"instances": [], "inherited": [], "overridden": []}
+            return {"installed": False, "found": False, "conflict": None, "method": "none", **nothing}
         chdir = os.path.realpath(self.params["chdir"])
         foreign = [item for item in found if os.path.realpath(item["cwd"]) != chdir]
         conflict = f"pm2's {self.params['name']} runs in {foreign[0]['cwd']}, not in {chdir}" if foreign else None
@@ -189,7 +217,17 @@ class App:
             "instances": found,
             "conflict": conflict,
             "method": "none",
+            **self.environment(found),
         }
+
+    def environment(self, instances: list[dict]) -> dict:
+        """Which of the variables asked for the instances have by themselves."""
+        asked = self.params["variables"]
+        own: dict[str, str] = {}
+        for item in instances if asked["keys"] else []:
+            own.update(process.environment(item["pid"]) or {})
+        inherited, overridden = _config.in_process(own, config_files.values(asked["files"]), asked["keys"])
+        return {"inherited": inherited, "overridden": overridden}
 
     def answers(self) -> bool:
         if not self.params["url"]:
@@ -250,6 +288,16 @@ def main() -> None:
             "executable": {"type": "str", "default": "pm2"},
             "chdir": {"type": "path", "required": True},
             "url": {"type": "str"},
+            "variables": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "files": {"type": "list", "elements": "path", "default": []},
+                    # Names, nothing secret.
+                    "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+                },
+                "apply_defaults": True,
+            },
             "since": {"type": "float"},
             "timeout": {"type": "int", "default": 90},
             "journal": JOURNAL_SPEC,
@@ -264,7 +312,7 @@ def main() -> None:
         else:
             with recorder.heartbeat():
                 result = app.replaced()
-    except (Pm2Error, RunError, OSError) as exc:
+    except (Pm2Error, config_files.ConfigError, RunError, OSError) as exc:
         recorder.failed(str(exc))
         module.fail_json(msg=str(exc))
     module.exit_json(**result)

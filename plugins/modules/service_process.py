@@ -70,6 +70,24 @@ options:
       swapped.
     type: bool
     default: true
+  renew:
+    description:
+      - Variables of environment files that were changed. A shell that read such a file before it started the service
+        gave them on to it, and there they win over the file.
+      - O(state=observed) tells which of them the process has; the others give it their values in the files as they are
+        now, or take them away.
+    type: dict
+    suboptions:
+      files:
+        description: The environment files; the last one counts.
+        type: list
+        elements: path
+        default: []
+      keys:
+        description: Names of the variables.
+        type: list
+        elements: str
+        default: []
   since:
     description: Only replace a process that was started before this time, in seconds since the epoch. Makes a second
       call do nothing.
@@ -141,6 +159,16 @@ reloadable:
   description: Whether its workers can be replaced one by one.
   type: bool
   returned: success
+inherited:
+  description: Variables of O(renew) that the process has in its own environment, with their value in the files.
+  type: list
+  elements: str
+  returned: when it runs
+overridden:
+  description: Variables of O(renew) that the process has in its own environment, with another value.
+  type: list
+  elements: str
+  returned: when it runs
 argv:
   description: Its command line.
   type: list
@@ -160,7 +188,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.urls import open_url
-from ansible_collections.sparklio.rollback.plugins.module_utils import _mask, process
+from ansible_collections.sparklio.rollback.plugins.module_utils import _config, _mask, config_files, process
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import (
     JOURNAL_SPEC,
     Recorder,
@@ -236,6 +264,9 @@ class Service:
     def can_reload(self, main: process.Process | None) -> bool:
         if main is None or not self.params["reload"] or self.worker_count(main) < 2:
             return False
+        # What the parent was started with stays with its workers.
+        if self.params["renew"]["keys"] and self.params["state"] != "observed":
+            return False
         version = uvicorn_version(main)
         return version is not None and version >= _RELOADING_UVICORN
 
@@ -278,8 +309,19 @@ class Service:
         }
         if main:
             serving = min(item.started for item in (workers or [main]))
+            renew = self.params["renew"]
+            inherited, overridden = _config.in_process(
+                process.environment(main.pid) or {} if renew["keys"] else {},
+                config_files.values(renew["files"]),
+                renew["keys"],
+            )
             result.update(
-                pid=main.pid, started=round(main.started, 2), serving_since=round(serving, 2), argv=list(main.argv)
+                inherited=inherited,
+                overridden=overridden,
+                pid=main.pid,
+                started=round(main.started, 2),
+                serving_since=round(serving, 2),
+                argv=list(main.argv),
             )
         return result
 
@@ -343,6 +385,7 @@ class Service:
             argv, env = list(main.argv), process.environment(main.pid)
         else:
             argv, env = known.get("argv") or self.params["fallback"], known.get("environment")
+        env = self.renewed(env)
         argv = self.params["command"] or argv
         if not argv:
             raise process.ProcessError(
@@ -353,6 +396,15 @@ class Service:
             process.stop([main, *workers], self.params["stop_timeout"])
         self.start(argv, env)
         return time.monotonic() - closed
+
+    def renewed(self, env: dict[str, str] | None) -> dict[str, str] | None:
+        """The environment with the variables that came from files as these have them now."""
+        renew = self.params["renew"]
+        if env is None or not renew["keys"]:
+            return env
+        now = config_files.values(renew["files"])
+        kept = {name: value for name, value in env.items() if name not in renew["keys"]}
+        return {**kept, **{name: now[name] for name in renew["keys"] if name in now}}
 
     def start(self, argv: list[str], env: dict[str, str] | None) -> None:
         log = self.params["log"] or os.devnull
@@ -452,6 +504,16 @@ def main() -> None:
             "log": {"type": "path"},
             "url": {"type": "str"},
             "reload": {"type": "bool", "default": True},
+            "renew": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "files": {"type": "list", "elements": "path", "default": []},
+                    # Names, nothing secret.
+                    "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+                },
+                "apply_defaults": True,
+            },
             "since": {"type": "float"},
             "stop_timeout": {"type": "int", "default": 30},
             "start_timeout": {"type": "int", "default": 60},
@@ -467,7 +529,7 @@ def main() -> None:
         else:
             with recorder.heartbeat():
                 result = service.replaced()
-    except (process.ProcessError, RunError) as exc:
+    except (process.ProcessError, config_files.ConfigError, RunError) as exc:
         recorder.failed(str(exc))
         module.fail_json(msg=str(exc))
     except OSError as exc:

@@ -1,0 +1,232 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which variables a program needs: from the syntax tree of its Python, from its ``.env.example``. Runs none of it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ansible_collections.sparklio.rollback.plugins.module_utils import _dotenv
+
+#: What a file must hold to be worth parsing.
+SIGNS = ("environ", "getenv", "Settings")
+_ENVIRONMENTS = ("environ", "environb")
+
+
+class Need(NamedTuple):
+    """One variable that is read. ``firm``: without it the program does not start."""
+
+    key: str
+    how: str
+    firm: bool
+
+
+def from_python(sources: Mapping[str, str]) -> list[Need]:
+    """Return what Python files read from the environment and have no default for, by key.
+
+    A file that does not parse is left out: it is none of the program that runs.
+
+    Args:
+        sources: path to text.
+    """
+    trees = {}
+    for path, text in sources.items():
+        try:
+            trees[path] = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+    settings = _settings_classes(trees.values())
+    found: dict[str, Need] = {}
+    for path, tree in sorted(trees.items()):
+        optional = _tested(tree)
+        reads = [*_environment_reads(tree), *_settings_fields(tree, settings)]
+        for key, line, firm in reads:
+            if key in optional:
+                continue
+            need = Need(key, f"read without a default at {path}:{line}", firm)
+            if key not in found or (firm and not found[key].firm):
+                found[key] = need
+    return [found[key] for key in sorted(found)]
+
+
+def from_example(path: str, text: str) -> list[Need]:
+    """Return the variables that an example file gives a value. An empty value says that it may be empty.
+
+    Args:
+        path: how the file is named to the reader.
+        text: its text.
+    """
+    values = _dotenv.parse(text)
+    return [Need(key, f"named in {path}", False) for key, value in sorted(values.items()) if value]
+
+
+def missing(
+    needs: Iterable[Need], before: Iterable[str], after: Iterable[str], provided: Iterable[str] = ()
+) -> list[Need]:
+    """Return the needs that would not be met any more.
+
+    What isn't set now either, and does not keep the program from starting, is nothing that the change takes away.
+
+    Args:
+        needs: of one service.
+        before: keys that its files set now.
+        after: keys that they would set.
+        provided: keys that it has from elsewhere, such as systemd's ``Environment=``.
+    """
+    # pydantic's settings don't tell upper from lower case.
+    have, had = ({key.upper() for key in keys} for keys in ((*after, *provided), before))
+    found: dict[str, Need] = {}
+    for need in needs:
+        key = need.key.upper()
+        if key not in have and (need.firm or key in had) and (key not in found or need.firm):
+            found[key] = need
+    return [found[key] for key in sorted(found)]
+
+
+def _name(node: ast.AST) -> str:
+    """The last part of a dotted name, or nothing."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.Subscript):
+        return _name(node.value)
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _text(node: ast.AST | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _settings_classes(trees: Iterable[ast.AST]) -> set[str]:
+    """Names of the classes that descend from pydantic's BaseSettings, in whichever file."""
+    parents = {
+        node.name: {_name(base) for base in node.bases}
+        for tree in trees
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    known = {"BaseSettings"}
+    while True:
+        more = {name for name, bases in parents.items() if bases & known} - known
+        if not more:
+            return known - {"BaseSettings"}
+        known |= more
+
+
+def _tested(tree: ast.AST) -> set[str]:
+    """Keys that are asked for first: ``"KEY" in os.environ``."""
+    return {
+        str(_text(node.left))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        and _text(node.left)
+        and isinstance(node.ops[0], (ast.In, ast.NotIn))
+        and _name(node.comparators[0]) in _ENVIRONMENTS
+    }
+
+
+def _guarded(tree: ast.AST) -> set[ast.AST]:
+    """All that lies in a ``try`` which copes with a missing key."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and any(
+            handler.type is None or {_name(part) for part in ast.walk(handler.type)} & {"KeyError", "Exception"}
+            for handler in node.handlers
+        ):
+            for statement in node.body:
+                found.update(ast.walk(statement))
+    return found
+
+
+def _coped_with(tree: ast.AST) -> set[ast.AST]:
+    """Expressions whose being empty is thought of: ``x or y``, ``if x``, ``x is None``, ``bool(x)``."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BoolOp):
+            found.update(node.values)
+        elif isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
+            found.add(node.test)
+        elif isinstance(node, ast.UnaryOp):
+            found.add(node.operand)
+        elif isinstance(node, ast.Compare):
+            found.update([node.left, *node.comparators])
+        elif isinstance(node, ast.Call) and _name(node.func) == "bool":
+            found.update(node.args)
+        elif isinstance(node, ast.NamedExpr) and node in found:
+            found.add(node.value)
+    return found
+
+
+def _environment_reads(tree: ast.AST) -> Iterator[tuple[str, int, bool]]:
+    """Key, line, and whether it must be there, of each read of the environment that has no default."""
+    guarded, coped = _guarded(tree), _coped_with(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load) and _name(node.value) in _ENVIRONMENTS:
+            key = _text(node.slice)
+            if key and node not in guarded:
+                yield key, node.lineno, True
+        elif isinstance(node, ast.Call):
+            asks = _name(node.func) == "getenv" or (
+                isinstance(node.func, ast.Attribute)
+                and node.func.attr == "get"
+                and _name(node.func.value) in _ENVIRONMENTS
+            )
+            key = _text(node.args[0]) if asks and len(node.args) == 1 and not node.keywords else None
+            if key and node not in coped:
+                yield key, node.lineno, False
+
+
+def _prefix(node: ast.ClassDef) -> str:
+    """``env_prefix`` of a settings class, by ``model_config`` or the older ``class Config``."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.keyword) and part.arg == "env_prefix":
+            return _text(part.value) or ""
+        if isinstance(part, ast.Assign) and any(_name(target) == "env_prefix" for target in part.targets):
+            return _text(part.value) or ""
+        if isinstance(part, ast.Dict):
+            for index, key in enumerate(part.keys):
+                if _text(key) == "env_prefix":
+                    return _text(part.values[index]) or ""
+    return ""
+
+
+def _field(value: ast.AST | None) -> tuple[bool, str | None]:
+    """Whether a field has a default, and the name that it is read by where that is another one."""
+    if not isinstance(value, ast.Call) or _name(value.func) != "Field":
+        return value is not None and not (isinstance(value, ast.Constant) and value.value is Ellipsis), None
+    words: dict[str | None, Any] = {word.arg: word.value for word in value.keywords}
+    first = value.args[0] if value.args else words.get("default")
+    has_default = (
+        first is not None and not (isinstance(first, ast.Constant) and first.value is Ellipsis)
+    ) or "default_factory" in words
+    alias = next((words[name] for name in ("validation_alias", "alias", "env") if name in words), None)
+    if isinstance(alias, ast.Call):
+        alias = alias.args[0] if alias.args else None
+    return has_default, _text(alias)
+
+
+def _settings_fields(tree: ast.AST, settings: set[str]) -> Iterator[tuple[str, int, bool]]:
+    """The same of the fields of pydantic's settings."""
+    older = any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "pydantic"
+        and any(name.name == "BaseSettings" for name in node.names)
+        for node in ast.walk(tree)
+    )
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef) or node.name not in settings:
+            continue
+        prefix = _prefix(node)
+        for line in node.body:
+            if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
+                continue
+            name, annotation = line.target.id, ast.dump(line.annotation)
+            if name.startswith("_") or name == "model_config" or "'ClassVar'" in annotation:
+                continue
+            has_default, alias = _field(line.value)
+            # Before its version 2, pydantic gave Optional fields the default None.
+            if has_default or (older and re.search(r"'Optional'|BitOr", annotation)):
+                continue
+            yield alias or f"{prefix}{name}".upper(), line.lineno, True

@@ -1,0 +1,394 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: config_diff
+short_description: Compare the environment files with those of a restore point, and say what going back would break
+version_added: "0.1.0"
+description:
+  - Finds the restore point by its id, by a time or by the release that ran then; or the copies that people made by hand
+    (C(.env.backup.20250115_140000)). Checks that it is whole, the environment files by their SHA-256.
+  - Compares by key. No value leaves the host, only how many characters it has and whether it is the same.
+  - Reads which variables the code needs, without running it, and says which of them would be missing.
+options:
+  root:
+    description: Root of the application's git clone.
+    type: path
+    required: true
+  backups:
+    description: Directory of the restore points.
+    type: path
+    required: true
+  files:
+    description: The environment files, relative to O(root). No other file is ever compared.
+    type: list
+    elements: str
+    default: [.env, backend/.env, frontend/.env.local]
+  readers:
+    description: Services that read each file. A service is restarted only when one of its files changes.
+    type: dict
+    default: {".env": [backend], "backend/.env": [backend], "frontend/.env.local": [frontend]}
+  restore_point:
+    description: Id of the restore point to go back to. One of O(restore_point), O(timestamp) and O(tag) is needed.
+    type: str
+  timestamp:
+    description:
+      - Time to go back to, such as V(20250115_140000), in the time zone of the host. Copies by hand of that time, else
+        the newest restore point that is not younger.
+    type: str
+  tag:
+    description: Release to go back to the configuration of. The newest restore point that was made while it ran.
+    type: str
+  code:
+    description: Directory of each service's Python code, relative to O(root), in which needed variables are looked for.
+    type: dict
+    default: {backend: backend}
+  build_keys:
+    description: Patterns of the variables that the frontend's build inlines.
+    type: list
+    elements: str
+    default: [NEXT_PUBLIC_*]
+attributes:
+  check_mode:
+    support: full
+    description: The module changes nothing, so it does the same.
+  diff_mode:
+    support: none
+    description: M(sparklio.rollback.config_restore) shows the masked differences.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: See what the configuration of yesterday's deploy would change
+  sparklio.rollback.config_diff:
+    root: ~/sparklio_ai_marketing_studio
+    backups: ~/sparklio_ai_marketing_studio.rollback/backups
+    restore_point: 20250115T050000Z-deploy
+  register: differences
+"""
+
+RETURN = r"""
+release:
+  description: C(commit), C(tag) and C(branch) of what is checked out.
+  type: dict
+  returned: success
+refusals:
+  description: What stands against it, each with C(code), C(message) and C(cure).
+  type: list
+  elements: dict
+  returned: success
+source:
+  description: What was found, with C(name) and what M(sparklio.rollback.config_restore) takes as its source, or none.
+  type: dict
+  returned: success
+  sample: {"name": "20250115T050000Z-deploy", "restore_point": "/srv/app.rollback/backups/20250115T050000Z-deploy"}
+files:
+  description: One entry for each file of it. C(action) is V(none), V(replace), V(create), V(remove) or V(attributes).
+  type: list
+  elements: dict
+  returned: success
+  sample:
+    - {"target": "backend/.env", "action": "replace", "does": "1 key changed", "modified": 1736923200.0}
+lines:
+  description: One line for each key that differs, its value masked, and how the needed variables were found.
+  type: list
+  elements: str
+  returned: success
+  sample: ["changed  DATABASE_URL in backend/.env (62 characters to 64 characters)"]
+services:
+  description: Services that read a file whose content differs.
+  type: list
+  elements: str
+  returned: success
+keys:
+  description: Names of the variables that differ or would be missing, by service.
+  type: dict
+  returned: success
+build_keys:
+  description: Those that the frontend's build inlines.
+  type: list
+  elements: str
+  returned: success
+missing:
+  description: Needed variables that would be missing, each with C(key), C(service) and C(how) it was found.
+  type: list
+  elements: dict
+  returned: success
+unchanged:
+  description: Whether there is nothing to do.
+  type: bool
+  returned: success
+warnings_found:
+  description: What the operator should know.
+  type: list
+  elements: str
+  returned: success
+"""
+
+import os
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sparklio.rollback.plugins.module_utils import (
+    _config,
+    _env_keys,
+    _manifest,
+    config_files,
+    restore_points,
+)
+from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
+
+_NO_CODE = {"venv", ".venv", "env", "node_modules", "site-packages", "__pycache__", "tests", "test", "alembic"}
+_DEFAULT_READERS = {".env": ["backend"], "backend/.env": ["backend"], "frontend/.env.local": ["frontend"]}
+
+
+def points_in(backups: str) -> list[dict[str, Any]]:
+    """All restore points, newest first, as ``_config.choose`` takes them."""
+    found = []
+    for point_id in restore_points.ids(backups):
+        item: dict[str, Any] = {"id": point_id, "at": restore_points.epoch(point_id), "tag": None, "usable": False}
+        place = os.path.join(backups, point_id)
+        try:
+            manifest = restore_points.read(place)
+            item["tag"] = manifest["release"].get("tag")
+            item["usable"] = _manifest.artifact(manifest, config_files.ARTIFACT) is not None
+            item["problem"] = restore_points.problem(place, manifest)
+        except restore_points.RestorePointError as exc:
+            item["problem"] = str(exc)
+        found.append(item)
+    return found
+
+
+def stamps_of(root: str, target: str) -> dict[str, int]:
+    """The backups by hand of one file: timestamp to seconds since the epoch, in the time zone of the host."""
+    folder, name = os.path.split(os.path.join(root, target))
+    start, found = f"{name}.backup.", {}
+    for entry in os.listdir(folder) if os.path.isdir(folder) else []:
+        stamp = entry[len(start) :]
+        if entry.startswith(start) and _config.timestamp(stamp) == stamp:
+            at = seconds(stamp)
+            if at is not None:
+                found[stamp] = at
+    return found
+
+
+def seconds(stamp: str) -> int | None:
+    try:
+        return int(time.mktime(time.strptime(stamp, "%Y%m%d_%H%M%S")))
+    except (ValueError, OverflowError):
+        return None
+
+
+def sources(root: str, directory: str) -> dict[str, str]:
+    """The Python files below a directory that read the environment, by path relative to the root."""
+    found = {}
+    for folder, folders, names in os.walk(os.path.join(root, directory)):
+        folders[:] = sorted(name for name in folders if name not in _NO_CODE and not name.startswith("."))
+        for name in names:
+            path = os.path.join(folder, name)
+            if name.endswith(".py") and os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    text = stream.read()
+                if any(sign in text for sign in _env_keys.SIGNS):
+                    found[os.path.relpath(path, root)] = text
+    return found
+
+
+class Comparison:
+    """What is, and what was."""
+
+    def __init__(self, params: dict[str, Any], wanted: dict[str, _config.State]) -> None:
+        self.params = params
+        self.root = params["root"]
+        self.found = {target: config_files.look(self.root, target) for target in params["files"]}
+        self.wanted = wanted
+        self.changes = {
+            target: _config.key_changes(self.found[target].body, state.body) for target, state in wanted.items()
+        }
+
+    def keys_of(self, service: str, after: bool) -> set[str]:
+        """The variables that the files of a service set, now or then."""
+        keys: set[str] = set()
+        for target in self.params["files"]:
+            if service in self.params["readers"].get(target, []):
+                state = self.wanted.get(target, self.found[target]) if after else self.found[target]
+                keys |= set(_config.variables(state.body))
+        return keys
+
+    def files(self) -> list[dict[str, Any]]:
+        rows = []
+        for target, wanted in self.wanted.items():
+            action = _config.action(self.found[target], wanted)
+            path = os.path.join(self.root, target)
+            rows.append(
+                {
+                    "target": target,
+                    "action": action,
+                    "does": self.does(target, action),
+                    "modified": os.stat(path).st_mtime if os.path.exists(path) else None,
+                }
+            )
+        return rows
+
+    def does(self, target: str, action: str) -> str:
+        changes = self.changes[target]
+        attributes = _config.attribute_changes(self.found[target], self.wanted[target])
+        if action == "create":
+            return f"made, with {len(changes.added)} keys"
+        if action == "remove":
+            return "moved away, it did not exist then"
+        counts = [
+            f"{len(keys)} {word}"
+            for word, keys in (("changed", changes.changed), ("added", changes.added), ("removed", changes.removed))
+            if keys
+        ]
+        texts = [f"keys: {', '.join(counts)}"] if counts else ["the same keys"] if action == "replace" else []
+        return ", ".join(texts + attributes) or "as it is"
+
+    def missing(self) -> tuple[list[dict[str, str]], list[str]]:
+        """Needed variables that would be missing, and how the needed ones were found."""
+        services = sorted({service for readers in self.params["readers"].values() for service in readers})
+        found, how = [], []
+        for service in services:
+            needs = []
+            if service in self.params["code"]:
+                directory = self.params["code"][service]
+                texts = sources(self.root, directory)
+                needs = _env_keys.from_python(texts)
+                how.append(f"{len(needs)} read without a default by the Python code in {directory}")
+            for target in self.params["files"]:
+                path = os.path.join(self.root, f"{target}.example")
+                if service in self.params["readers"].get(target, []) and os.path.isfile(path):
+                    with open(path, encoding="utf-8", errors="replace") as stream:
+                        named = _env_keys.from_example(f"{target}.example", stream.read())
+                    needs += named
+                    how.append(f"{len(named)} named in {target}.example")
+            lost = _env_keys.missing(needs, self.keys_of(service, False), self.keys_of(service, True))
+            found += [{"key": need.key, "service": service, "how": need.how} for need in lost]
+        return found, how
+
+    def refusals(self) -> list[dict[str, str]]:
+        found = []
+        for target, wanted in self.wanted.items():
+            here = self.found[target]
+            if _config.action(here, wanted) == "none":
+                continue
+            problem = config_files.link_problem(self.root, here, wanted, self.wanted.values())
+            if problem:
+                cure = "Keep that file elsewhere, or make the link again yourself"
+                found.append(_config.refusal("link", problem[0].upper() + problem[1:], cure))
+            problem = config_files.write_problem(self.root, here, wanted)
+            if problem:
+                cure = "Run it as the application's owner"
+                found.append(_config.refusal("not_writable", problem[0].upper() + problem[1:], cure))
+        return found
+
+    def result(self) -> dict[str, Any]:
+        files = self.files()
+        differing = [item["target"] for item in files if item["action"] in ("replace", "create", "remove")]
+        readers = self.params["readers"]
+        services = _config.concerned(differing, readers)
+        missing, how = self.missing()
+        keys: dict[str, set[str]] = {service: set() for service in services}
+        for target in differing:
+            changes = self.changes[target]
+            for service in readers.get(target, []):
+                keys[service] |= {*changes.changed, *changes.added, *changes.removed}
+        build_keys = _config.matching(keys.get("frontend", ()), self.params["build_keys"])
+        for item in missing:
+            keys.setdefault(item["service"], set()).add(item["key"])
+        lines = [line for target in self.wanted for line in _config.change_lines(target, self.changes[target])]
+        unread = [target for target in differing if not readers.get(target)]
+        return {
+            "files": files,
+            "lines": [*lines, f"variables that are needed: {'; '.join(how)}"] if how else lines,
+            "services": services,
+            "keys": {
+                service: sorted(key for key in names if _config.shown(key) == key) for service, names in keys.items()
+            },
+            "build_keys": build_keys,
+            "missing": missing,
+            "refusals": self.refusals(),
+            "unchanged": all(item["action"] == "none" for item in files),
+            "warnings": [f"no service is said to read {target} (rollback_environment_readers)" for target in unread],
+        }
+
+
+def wanted_states(params: dict[str, Any], choice: dict[str, Any]) -> tuple[dict[str, Any], dict[str, _config.State]]:
+    """What was chosen, for config_restore, and the states that it holds."""
+    if "restore_point" in choice:
+        place = restore_points.folder(params["backups"], choice["restore_point"])
+        return (
+            {"name": choice["restore_point"], "restore_point": place},
+            config_files.from_restore_point(place, params["files"]),
+        )
+    group = choice["hand_made"]
+    paths = {
+        target: os.path.join(params["root"], f"{target}.backup.{stamp}") for target, stamp in group["files"].items()
+    }
+    return {"name": f"{group['timestamp']}, kept by hand", "hand_made": paths}, config_files.from_hand_made(
+        params["root"], paths
+    )
+
+
+def compare(params: dict[str, Any]) -> dict[str, Any]:
+    repo = Repository(params["root"])
+    commit = repo.line("rev-parse", "--verify", "HEAD^{commit}")
+    result: dict[str, Any] = {
+        "release": {"commit": commit, "tag": repo.tag(commit), "branch": repo.branch()},
+        "source": None,
+        "files": [],
+        "lines": [],
+        "services": [],
+        "keys": {},
+        "build_keys": [],
+        "missing": [],
+        "unchanged": False,
+        "warnings": [],
+    }
+    stamp = _config.timestamp(params["timestamp"] or "")
+    wanted = {"restore_point": params["restore_point"], "timestamp": params["timestamp"], "tag": params["tag"]}
+    choice, refused = _config.choose(
+        points_in(params["backups"]),
+        _config.hand_made({target: stamps_of(params["root"], target) for target in params["files"]}),
+        {**wanted, "at": seconds(stamp) if stamp else None},
+    )
+    if choice is None:
+        return {**result, "refusals": [refused]}
+    try:
+        source, states = wanted_states(params, choice)
+    except config_files.ConfigError as exc:
+        return {**result, "refusals": [_config.refusal("damaged", str(exc), "Nothing was touched; choose another one")]}
+    return {**result, "source": source, **Comparison(params, states).result()}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "backups": {"type": "path", "required": True},
+            "files": {"type": "list", "elements": "str", "default": list(_DEFAULT_READERS)},
+            "readers": {"type": "dict", "default": _DEFAULT_READERS},
+            "restore_point": {"type": "str"},
+            "timestamp": {"type": "str"},
+            "tag": {"type": "str"},
+            "code": {"type": "dict", "default": {"backend": "backend"}},
+            # Patterns of names, nothing secret.
+            "build_keys": {"type": "list", "elements": "str", "default": ["NEXT_PUBLIC_*"], "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = compare(module.params)
+    except (GitError, config_files.ConfigError, OSError) as exc:
+        module.fail_json(msg=f"The environment files can't be compared: {exc}. Mend that and run it again.")
+    module.exit_json(changed=False, warnings_found=result.pop("warnings"), **result)
+
+
+if __name__ == "__main__":
+    main()
