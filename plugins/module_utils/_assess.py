@@ -65,7 +65,8 @@ class Trigger(NamedTuple):
     evidence: str
     #: Upstreams that are down and explain it.
     explained_by: tuple[str, ...] = ()
-    #: What else explains it: ``load`` (more traffic, other work on the host) or ``unfelt`` (users notice nothing).
+    #: What else explains it: ``load`` (more traffic, a busy host), ``elsewhere`` (the same release was fast before), or
+    #: ``unfelt`` (users notice nothing).
     excused: str = ""
 
 
@@ -372,7 +373,15 @@ def assess(facts: Facts) -> dict[str, Any]:
             vetoes=vetoes(explaining),
         )
     if main != "none":
-        if any(item.excused == "load" for item in held[main]):
+        excuses = {item.excused for item in held[main]}
+        if "elsewhere" in excuses:
+            return conclude(
+                "no_rollback",
+                f"{main}: {why}; the code is what it was when it was fast: look at the database, the nodes, and "
+                "what was configured or filled up since",
+                "같은 릴리스가 전에는 빨랐으므로 롤백은 소용없습니다. 데이터베이스, 노드, 설정 변경을 확인하세요.",
+            )
+        if "load" in excuses:
             return conclude(
                 "no_rollback",
                 f"{main}: {why}; a rollback takes no load away: find what makes it, shed it or add capacity",

@@ -108,6 +108,12 @@ def _busier(facts: Facts, baseline: Facts) -> str:
     return f"{now:.1f} requests/s, {now / before:.1f} times those of the baseline"
 
 
+def _hot(facts: Facts) -> str:
+    """Say that the CPU is busy, or return nothing."""
+    cpu = number(as_map(results(facts).get("load")).get("cpu_percent"))
+    return f"CPU {cpu:.0f} %" if cpu is not None and cpu >= limit(facts, "cpu_percent") else ""
+
+
 def _slower(facts: Facts, mean: float, baseline: Facts) -> tuple[bool, float] | None:
     """Return whether the mean is too far over that of a baseline, and the ratio."""
     before = number(baseline.get("mean_seconds"))
@@ -161,18 +167,16 @@ def slowdown(facts: Facts) -> dict[str, Any]:
     )
     if not over:
         return _verdict.make("slowdown", "pass", evidence, felt=False)
-    busier = _busier(facts, own) or _busier(facts, other)
-    excused = ""
+    load = _busier(facts, own) or _busier(facts, other) or _hot(facts)
+    before = f"the same release took {number(own.get('mean_seconds')):.3g} s before" if against_own else ""
     if against_own and against_own[0]:
-        excused = "load"
-        evidence += f"; slow by load: the same release took {number(own.get('mean_seconds')):.3g} s before"
-    elif busier:
-        excused = "load"
-    if busier:
-        evidence += f"; slow by load: {busier}"
-    if not excused:
-        evidence += "; slow by release"
-    return _verdict.make("slowdown", "fail", evidence, felt=True, excused=excused)
+        why = f"slow by load: {load}; {before}" if load else f"not slow by release: {before}"
+        return _verdict.make(
+            "slowdown", "fail", f"{evidence}; {why}", felt=True, excused="load" if load else "elsewhere"
+        )
+    busier = _busier(facts, other)
+    why = f"slow by load: {busier}" if busier else "slow by release"
+    return _verdict.make("slowdown", "fail", f"{evidence}; {why}", felt=True, excused="load" if busier else "")
 
 
 def load_verdicts(facts: Facts, slow: Mapping[str, Any]) -> list[dict[str, Any]]:
