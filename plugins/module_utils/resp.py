@@ -1,14 +1,17 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""As much of Redis' protocol (RESP2) as it takes to log in and ask something short.
+"""As much of Redis' protocol (RESP2) as it takes to log in, ask something short, and take a copy of all data.
 
 Source: Redis documentation, "Redis serialization protocol specification"; addresses as in redis-py's ``from_url``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from typing import NamedTuple, Optional
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -131,22 +134,86 @@ class Connection:
             Refused: the server answered with an error; the message is its own, which repeats no argument of AUTH.
             NoAnswer: it did not answer in time, or not in this protocol.
         """
+        kind, rest = self._ask(*words)
+        if kind != b"+":
+            raise NoAnswer("what listens there does not answer as Redis does")
+        return rest.decode("utf-8", "replace")
+
+    def text(self, *words: str) -> str:
+        """Send a command and return its text of several lines, such as that of INFO. Raises as ``call``."""
+        kind, rest = self._ask(*words)
+        if kind != b"$" or not rest.isdigit() or int(rest) > MAX_REPLY:
+            raise NoAnswer("what listens there does not answer as Redis does")
+        size = int(rest) + 2
+        try:
+            while len(self._buffer) < size:
+                self._buffer += self._receive(size - len(self._buffer))
+        except OSError as exc:
+            raise NoAnswer(_why(exc)) from exc
+        found, self._buffer = self._buffer[: size - 2], self._buffer[size:]
+        return found.decode("utf-8", "replace")
+
+    def snapshot(self, begin: Callable[[int], None], write: Callable[[bytes], object], seconds: float) -> int:
+        """Have the server make a copy of all its data and send it, as it does for a replica. Returns its size.
+
+        The server forks and goes on serving. Nothing can be asked on this connection afterwards.
+
+        Args:
+            begin: called with the size before the first byte comes.
+            write: called with each piece.
+            seconds: for the whole.
+
+        Raises:
+            Refused: the server makes none for this user, or not now.
+            NoAnswer: it broke off, or did not finish in time.
+        """
+        ends = time.monotonic() + seconds
+        # Its writes meanwhile are not wanted, so it need not keep them. Unknown before Redis 6.2.
+        with contextlib.suppress(Refused):
+            self.call("REPLCONF", "rdb-only", "1")
+        # Without "capa eof" the server does not wait for further replicas, and says the size first.
+        kind, rest = self._ask("SYNC")
+        if kind != b"$" or not rest.isdigit():
+            raise NoAnswer("what listens there does not answer SYNC as Redis does")
+        size = left = int(rest)
+        begin(size)
+        try:
+            while left:
+                piece = self._buffer[:left] or self._receive(min(left, 1 << 20))
+                self._buffer = self._buffer[len(piece) :]
+                write(piece)
+                left -= len(piece)
+                if time.monotonic() > ends:
+                    raise NoAnswer(f"it did not finish in {seconds:.0f} s ({size - left} of {size} bytes came)")
+        except (socket.timeout, ConnectionError) as exc:
+            raise NoAnswer(f"{_why(exc)} ({size - left} of {size} bytes came)") from exc
+        return size
+
+    def _ask(self, *words: str) -> tuple[bytes, bytes]:
+        """Send a command and return kind and rest of the first line of its answer."""
         if self._socket is None:
             raise NoAnswer("not connected")
         try:
             self._socket.sendall(encode(*words))
-            line = self._line()
+            # While it prepares a snapshot, the server sends line feeds as a sign of life.
+            line = self._line().lstrip(b"\n")
         except OSError as exc:
             raise NoAnswer(_why(exc)) from exc
-        kind, text = line[:1], line[1:].decode("utf-8", "replace")
-        if kind == b"-":
+        if line[:1] == b"-":
+            text = line[1:].decode("utf-8", "replace")
             # What follows the code could quote a secret on some other server than Redis.
             for secret in (self._target.password, *words[1:]):
                 text = text.replace(secret, "***") if secret and len(secret) > 3 else text
             raise Refused(text)
-        if kind != b"+":
-            raise NoAnswer("what listens there does not answer as Redis does")
-        return text
+        return line[:1], line[1:]
+
+    def _receive(self, size: int) -> bytes:
+        if self._socket is None:
+            raise NoAnswer("there is no connection")
+        piece = self._socket.recv(size)
+        if not piece:
+            raise ConnectionResetError("the connection was closed in the middle of an answer")
+        return piece
 
     def _line(self) -> bytes:
         if self._socket is None:
