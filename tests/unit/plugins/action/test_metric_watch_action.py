@@ -42,7 +42,7 @@ def answer(number=0, over=False, **more):
 
 
 class Controller:
-    """The action plugin with answers of the module, and the only clock there is; each call takes two seconds."""
+    """The action plugin with answers of the module, and the only clock there is; each call takes two seconds, each sleep a bit longer than asked."""
 
     def __init__(self, monkeypatch, answers, hosts=("app",), check=False, **arguments):
         self.now, self.answers, self.calls, self.shown = 100.0, list(answers), [], []
@@ -56,7 +56,7 @@ class Controller:
 
     def sleep(self, seconds):
         assert seconds >= 0
-        self.now += seconds
+        self.now += seconds + 0.1
 
     def execute(self, name, arguments, task_vars):
         self.calls.append((self.now, arguments))
@@ -76,7 +76,8 @@ def test_readings_are_evenly_spaced_however_long_a_call_takes(monkeypatch):
     )
     result = controller.run()
     times = [at for at, _arguments in controller.calls]
-    assert [round(after - before) for before, after in pairwise(times[1:])] == [30] * 59
+    assert times[60] - times[1] == pytest.approx(59 * 30)
+    assert all(after - before == pytest.approx(30) for before, after in pairwise(times[1:]))
     assert (len(result["windows"]), result["outcome"]) == (60, "good")
     assert result["_ansible_verbose_override"]
 
@@ -102,7 +103,7 @@ def test_a_watch_that_goes_on_shows_what_was_before_and_waits_for_the_rest_of_th
         monkeypatch, [answer(window=None, windows=before, continued=True, due_in=12.0), answer(3, over=True)]
     )
     result = controller.run()
-    assert controller.calls[1][0] - controller.calls[0][0] == pytest.approx(14)
+    assert controller.calls[1][0] - controller.calls[0][0] == pytest.approx(14.1)
     assert [window["n"] for window in result["windows"]] == [1, 2, 3]
     assert result["continued"]
     assert "Goes on with the watch of v1" in controller.shown[1]

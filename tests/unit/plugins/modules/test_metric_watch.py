@@ -129,6 +129,8 @@ def test_a_watch_to_its_end(app, reading):
     assert [event["event"] for event in series(result)] == ["begin", *["window"] * 5, "end"]
     assert os.stat(result["path"]).st_mode & 0o777 == 0o600
     assert os.stat(os.path.dirname(result["path"])).st_mode & 0o777 == 0o700
+    another = reading()
+    assert (another["continued"], another["watch"] > first["watch"]) == (False, True)
 
 
 def test_a_breach_ends_it_at_once(app, reading):
