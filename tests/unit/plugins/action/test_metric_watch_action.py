@@ -42,7 +42,7 @@ def answer(number=0, over=False, **more):
 
 
 class Controller:
-    """The action plugin with answers of the module, and the only clock there is; each call takes two seconds, each sleep a bit longer than asked."""
+    """The action plugin with answers of the module, and the only clock: calls take two seconds, sleeps too long."""
 
     def __init__(self, monkeypatch, answers, hosts=("app",), check=False, **arguments):
         self.now, self.answers, self.calls, self.shown = 100.0, list(answers), [], []
