@@ -119,31 +119,12 @@ from typing import Any, Optional
 from urllib.parse import quote
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _dotenv, _sigv4, fetch
+from ansible_collections.sparklio.rollback.plugins.module_utils import _sigv4, fetch
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
+from ansible_collections.sparklio.rollback.plugins.module_utils.s3 import ENV_KEYS, read_settings
 
 Found = tuple[str, str, Optional[str]]
-
-
-def read_settings(params: dict[str, Any]) -> dict[str, str]:
-    """Return the settings that are known, by the names of ``env_keys``.
-
-    Raises:
-        OSError: the file can't be read.
-    """
-    with open(params["env_file"], encoding="utf-8-sig", errors="replace") as file:
-        variables = _dotenv.parse(file.read())
-    found = {"bucket": params["bucket"], "region": params["region"]}
-    for setting, names in params["env_keys"].items():
-        value = next((variables[name] for name in names if variables.get(name)), None)
-        if value:
-            found[setting] = value
-    if params["endpoint"]:
-        found["endpoint"] = params["endpoint"]
-    if "endpoint" in found and "://" not in found["endpoint"]:
-        found["endpoint"] = f"http://{found['endpoint']}"
-    return found
 
 
 def check(params: dict[str, Any], now: float) -> Found:
@@ -184,15 +165,6 @@ def judge(server: str, bucket: str, signed: bool, status: int, body: bytes) -> t
     if status in (401, 403) and not signed:
         return "inconclusive", f"{seen}; the environment file holds no keys to ask for the bucket {bucket} with"
     return "fail", f"{seen} when asked for the bucket {bucket}"
-
-
-ENV_KEYS = {
-    "endpoint": ["S3_ENDPOINT", "S3_ENDPOINT_URL", "MINIO_ENDPOINT", "AWS_ENDPOINT_URL"],
-    "access_key": ["S3_ACCESS_KEY", "MINIO_ACCESS_KEY", "AWS_ACCESS_KEY_ID"],
-    "secret_key": ["S3_SECRET_KEY", "MINIO_SECRET_KEY", "AWS_SECRET_ACCESS_KEY"],
-    "bucket": ["S3_BUCKET", "MINIO_BUCKET", "S3_BUCKET_NAME", "MINIO_BUCKET_NAME"],
-    "region": ["S3_REGION", "MINIO_REGION", "AWS_REGION"],
-}
 
 
 def main() -> None:

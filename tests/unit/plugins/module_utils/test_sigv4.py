@@ -22,3 +22,11 @@ def test_the_published_examples(query, signature):
         f"SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature={signature}"
     )
     assert KEYS[1] not in str(signed)
+
+
+def test_the_published_example_with_a_body():
+    extra = {"Date": "Fri, 24 May 2013 00:00:00 GMT", "x-amz-storage-class": "REDUCED_REDUNDANCY"}
+    url = "https://examplebucket.s3.amazonaws.com/test%24file.text"
+    signed = _sigv4.headers(url, *KEYS, method="PUT", extra=extra, body=b"Welcome to Amazon S3.")
+    assert signed["Authorization"].endswith("98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd")
+    assert signed["x-amz-storage-class"] == "REDUCED_REDUNDANCY"

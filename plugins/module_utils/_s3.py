@@ -1,0 +1,81 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an S3 server answers, and how the snapshot of a bucket is named and compared. Pure."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Optional
+from urllib.parse import unquote_plus
+
+
+class Object(NamedTuple):
+    """One object of a bucket."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class Listing(NamedTuple):
+    """One page of a bucket's objects; ``more`` asks for the next one."""
+
+    objects: list[Object]
+    more: Optional[str]
+
+
+def _text(element: ET.Element, name: str) -> str:
+    found = element.find(f"{{*}}{name}")
+    return (found.text or "") if found is not None else ""
+
+
+def parse_listing(body: bytes) -> Listing:
+    """Parse the answer to ``list-type=2``. Raises ValueError where it is none.
+
+    Names come encoded where the server heeds ``encoding-type=url``, so that any byte survives the XML.
+    """
+    try:
+        root = ET.fromstring(body)
+    except ET.ParseError as exc:
+        raise ValueError(f"no list of objects: {exc}") from exc
+    if not root.tag.endswith("ListBucketResult"):
+        raise ValueError("no list of objects")
+    decode = unquote_plus if _text(root, "EncodingType") == "url" else str
+    objects = [
+        Object(decode(_text(item, "Key")), int(_text(item, "Size") or 0), _text(item, "ETag").strip('"'))
+        for item in root.iterfind("{*}Contents")
+    ]
+    more = _text(root, "NextContinuationToken") if _text(root, "IsTruncated") == "true" else ""
+    return Listing(objects, more or None)
+
+
+def error_code(body: bytes) -> str | None:
+    """The code of an error's XML, such as ``NoSuchKey``, or None. A copy can fail with status 200."""
+    match = re.search(rb"<Error>.*?<Code>(\w+)</Code>", body, re.DOTALL)
+    return match[1].decode() if match else None
+
+
+def snapshot_bucket(bucket: str, point_id: str) -> str:
+    """Name of the bucket that holds a restore point's objects: at most 63 characters, all of them small."""
+    suffix = f"-backup-{point_id.lower()}"
+    return bucket[: 63 - len(suffix)].rstrip("-.") + suffix
+
+
+def differences(wanted: Iterable[Object], found: Iterable[Object]) -> list[str]:
+    """Return the keys of objects that the copy lacks, or has otherwise, sorted.
+
+    The ETag of an object that came in parts says how many there were, so it can differ from that of its copy.
+    """
+    copies: Mapping[str, Object] = {item.key: item for item in found}
+    wrong = []
+    for item in wanted:
+        copy = copies.get(item.key)
+        if (
+            copy is None
+            or copy.size != item.size
+            or ("-" not in item.etag + copy.etag and item.etag and copy.etag != item.etag)
+        ):
+            wrong.append(item.key)
+    return sorted(wrong)

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _s3, s3
+from ansible_collections.sparklio.rollback.plugins.modules import object_snapshot as module
+from hypothesis import given
+from hypothesis import strategies as st
+
+POINT = "20250115T070000Z-deploy"
+SNAPSHOT = "sparklio-assets-backup-20250115t070000z-deploy"
+SECRET = "canary-secret-key"
+
+
+class Server:
+    """As much of S3 as it takes, with pages of two objects. ``faults`` answer a method and path instead."""
+
+    def __init__(self):
+        self.buckets = {"sparklio-assets": {}}
+        self.faults, self.on_copy, self.asked, self.lock = {}, [], [], Lock()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def reply(self, status, body=b"", **headers):
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(headers.pop("size", len(body))))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def error(self, status, code):
+                self.reply(status, f"<?xml version='1.0'?><Error><Code>{code}</Code></Error>".encode())
+
+            def handle_any(self):
+                parts = urlsplit(self.path)
+                bucket, _slash, key = unquote(parts.path).lstrip("/").partition("/")
+                with outer.lock:
+                    outer.asked.append(f"{self.command} {self.path}")
+                    fault = outer.faults.get((self.command, bucket, bool(key)))
+                    if fault:
+                        status, code = fault.pop(0) if isinstance(fault, list) else fault
+                        return self.error(status, code)
+                    assert f"Credential=key/{self.headers['X-Amz-Date'][:8]}/" in self.headers["Authorization"]
+                    getattr(self, f"s3_{self.command.lower()}")(bucket, key, parse_qs(parts.query, True))
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = handle_any
+
+            def s3_get(self, bucket, key, query):
+                if bucket not in outer.buckets:
+                    return self.error(404, "NoSuchBucket")
+                start = query.get("continuation-token", [""])[0]
+                prefix = query["prefix"][0]
+                keys = sorted(name for name in outer.buckets[bucket] if name.startswith(prefix) and name > start)
+                page, more = keys[:2], keys[2:]
+                rows = "".join(
+                    f"<Contents><Key>{escape(quote(name))}</Key><Size>{len(outer.buckets[bucket][name])}</Size>"
+                    f"<ETag>&quot;{outer.etag(bucket, name)}&quot;</ETag></Contents>"
+                    for name in page
+                )
+                token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
+                self.reply(
+                    200,
+                    f"<ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'><EncodingType>url</EncodingType>"
+                    f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>{token}{rows}</ListBucketResult>".encode(),
+                )
+
+            def s3_put(self, bucket, key, query):
+                if not key:
+                    outer.buckets[bucket] = {}
+                    return self.reply(200)
+                source, _slash, name = unquote(self.headers["x-amz-copy-source"]).lstrip("/").partition("/")
+                if outer.on_copy:
+                    outer.on_copy.pop(0)()
+                if name not in outer.buckets[source]:
+                    return self.error(404, "NoSuchKey")
+                if self.headers["x-amz-copy-source-if-match"].strip('"') != outer.etag(source, name):
+                    return self.error(412, "PreconditionFailed")
+                outer.buckets[bucket][key] = outer.buckets[source][name]
+                self.reply(200, b"<CopyObjectResult/>")
+
+            def s3_head(self, bucket, key, query):
+                if key not in outer.buckets[bucket]:
+                    return self.reply(404)
+                self.reply(200, size=len(outer.buckets[bucket][key]), ETag=f'"{outer.etag(bucket, key)}"')
+
+            def s3_delete(self, bucket, key, query):
+                if key:
+                    outer.buckets[bucket].pop(key, None)
+                elif outer.buckets.get(bucket):
+                    return self.error(409, "BucketNotEmpty")
+                else:
+                    outer.buckets.pop(bucket, None)
+                self.reply(204)
+
+            def log_message(self, *args):
+                pass
+
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.httpd.daemon_threads = True
+        Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()
+
+    def etag(self, bucket, key):
+        return hashlib.md5(self.buckets[bucket][key]).hexdigest()
+
+
+@pytest.fixture
+def server():
+    found = Server()
+    found.buckets["sparklio-assets"].update(
+        {"a/1.png": b"one", "a/한글 이름+&.png": b"two", "b/3.png": b"three", "b//./4": b"", "c": b"five"}
+    )
+    yield found
+    found.httpd.shutdown()
+
+
+@pytest.fixture
+def snapshot(call, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(s3.time, "sleep", lambda _: None)
+    env = tmp_path / ".env"
+    env.write_text(
+        f"S3_ENDPOINT=http://127.0.0.1:{server.httpd.server_port}\nS3_ACCESS_KEY=key\nS3_SECRET_KEY={SECRET}\n"
+    )
+
+    def run(**options):
+        found = call(
+            module, **{"env_file": str(env), "id": POINT, "dest": str(tmp_path / "objects"), "parallel": 2, **options}
+        )
+        assert SECRET not in str(found)
+        return found
+
+    return run
+
+
+def test_all_objects_are_copied_over_several_pages(server, snapshot, tmp_path):
+    artifact = snapshot()["artifact"]
+    assert server.buckets[SNAPSHOT] == server.buckets["sparklio-assets"]
+    assert (artifact["meta"]["objects"], artifact["meta"]["bytes"], artifact["meta"]["vanished"]) == (5, 15, 0)
+    assert artifact["meta"]["snapshot"] == SNAPSHOT
+    lines = (tmp_path / "objects/objects.jsonl").read_text().splitlines()
+    assert [json.loads(line)["key"] for line in lines] == sorted(server.buckets["sparklio-assets"])
+    assert artifact["files"][0]["path"] == "objects/objects.jsonl"
+
+
+def test_prefixes_that_overlap(server, snapshot):
+    artifact = snapshot(prefixes=["b/", "b/3", "c"])["artifact"]
+    assert sorted(server.buckets[SNAPSHOT]) == ["b//./4", "b/3.png", "c"]
+    assert artifact["meta"]["objects"] == 3
+
+
+def test_a_dry_run_lists_only(server, snapshot, tmp_path):
+    assert snapshot(check=True)["artifact"]["meta"]["objects"] == 5
+    assert list(server.buckets) == ["sparklio-assets"] and not (tmp_path / "objects").exists()
+
+
+def test_what_changes_meanwhile(server, snapshot):
+    bucket = server.buckets["sparklio-assets"]
+    server.on_copy = [lambda: (bucket.update({"a/1.png": b"newer", "c": b"newest"}), bucket.pop("b/3.png"))]
+    artifact = snapshot()["artifact"]
+    assert artifact["meta"]["vanished"] == 1 and artifact["meta"]["objects"] == 4
+    assert server.buckets[SNAPSHOT]["a/1.png"] == b"newer" and server.buckets[SNAPSHOT]["c"] == b"newest"
+
+
+def test_what_may_pass_is_tried_again(server, snapshot):
+    server.faults = {("PUT", SNAPSHOT, True): [(503, "SlowDown"), (500, "InternalError"), (200, "InternalError")]}
+    assert snapshot()["artifact"]["meta"]["objects"] == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({("GET", "sparklio-assets", False): (403, "SignatureDoesNotMatch")}, "See that the secret key is the right"),
+        ({("GET", "sparklio-assets", False): (403, "InvalidAccessKeyId")}, "See that the access key"),
+        ({("GET", "sparklio-assets", False): (404, "NoSuchBucket")}, "See that the bucket's name"),
+        ({("PUT", SNAPSHOT, False): (403, "AccessDenied")}, "to make one beside it"),
+        ({("PUT", SNAPSHOT, True): (507, "InsufficientStorage")}, "answered 507 (InsufficientStorage)"),
+    ],
+)
+def test_refusals_name_their_cure(server, snapshot, fault, message):
+    server.faults = fault
+    failed = snapshot()
+    assert failed["failed"] and message in failed["msg"]
+
+
+def test_a_copy_that_is_not_the_same_is_found(server, snapshot, monkeypatch):
+    monkeypatch.setattr(s3.Store, "copy", lambda self, source, item, bucket: item)
+    assert "5 of 5 copies" in snapshot()["msg"]
+
+
+def test_nothing_listens_or_nothing_is_set(snapshot, call, tmp_path, port):
+    assert "connection refused" in snapshot(endpoint=f"http://127.0.0.1:{port}")["msg"].lower()
+    env = tmp_path / "other.env"
+    env.write_text("S3_ENDPOINT=x:9000\n")
+    failed = call(module, env_file=str(env), id=POINT, dest=str(tmp_path / "x"))
+    assert "sets none of S3_ACCESS_KEY" in failed["msg"]
+    assert "is not the id of a restore point" in snapshot(id="x")["msg"]
+    assert "is not the id of a restore point" in snapshot(state="absent", ids=["../sparklio-assets"])["msg"]
+
+
+def test_only_snapshots_are_removed(server, snapshot):
+    snapshot()
+    other = "20250116T070000Z-deploy"
+    found = snapshot(state="absent", ids=[POINT, other])
+    assert found["removed"] == [SNAPSHOT] and found["changed"]
+    assert list(server.buckets) == ["sparklio-assets"] and len(server.buckets["sparklio-assets"]) == 5
+    assert not snapshot(state="absent", ids=[POINT])["changed"]
+
+
+@given(st.text("abc-.", min_size=1, max_size=63))
+def test_a_snapshot_bucket_has_a_name_that_s3_takes(bucket):
+    name = _s3.snapshot_bucket("x" + bucket, "20250115T070000Z-deploy-12")
+    assert len(name) <= 63 and re.fullmatch(r"[a-z0-9][a-z0-9.-]*[a-z0-9]", name)
+    assert name.endswith("-backup-20250115t070000z-deploy-12")
+
+
+OBJECTS = st.lists(
+    st.builds(_s3.Object, st.text(max_size=3), st.integers(0, 9), st.sampled_from(["", "a", "b", "a-2", "b-3"])),
+    max_size=6,
+    unique_by=lambda item: item.key,
+)
+
+
+@given(OBJECTS, OBJECTS)
+def test_differences_are_found(wanted, found):
+    assert _s3.differences(wanted, wanted) == []
+    wrong = _s3.differences(wanted, found)
+    sizes = {item.key: item.size for item in found}
+    assert {item.key for item in wanted if sizes.get(item.key) != item.size} <= set(wrong) <= {i.key for i in wanted}
+
+
+@given(st.binary(max_size=60))
+def test_no_answer_breaks_the_parser(body):
+    for text in (body, b"<ListBucketResult><Contents>" + body + b"</Contents></ListBucketResult>"):
+        with contextlib.suppress(ValueError):
+            assert isinstance(_s3.parse_listing(text).objects, list)
