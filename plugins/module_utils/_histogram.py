@@ -307,7 +307,8 @@ def judge(measured: Histogram, fraction: float | None, limit: float, against: st
         seen = f"{measured.requests:g} requests, and {what} needs {least:g}" if measured.requests else "no requests"
         return Judgement("inconclusive", what, limit, seen)
     found = Quantile(measured.mean or 0.0, False) if fraction is None else measured.quantile(fraction)
-    assert found is not None
+    if found is None:
+        return Judgement("inconclusive", what, limit, "no requests")
     value = f"{what} {'at least ' if found.at_least else ''}{found.seconds:.3g} s"
     if found.at_least and found.seconds < limit and fraction is not None:
         verdict, why = _beyond_the_buckets(measured, fraction, limit)

@@ -143,9 +143,11 @@ def judge_backend(
             f"/metrics is answered by a process that started {since - metric:.0f} s before the switch",
             **data,
         )
-    ages = ", ".join(f"{item.pid} (+{item.started - since:.1f} s)" for item in answering)
+    # A resume that had nothing to start again asks for no time.
+    after = " after the switch began" if since else ""
+    ages = ", ".join(f"{item.pid} (+{item.started - since:.1f} s)" if since else str(item.pid) for item in answering)
     seen = "and /metrics agrees" if metric is not None else "(this release's /metrics shows no start time)"
-    return verdict(name, "pass", f"commit {commit[:12]}, process {ages} after the switch began, {seen}", **data)
+    return verdict(name, "pass", f"commit {commit[:12]}, process {ages}{after}, {seen}", **data)
 
 
 def ask(url: str, timeout: float) -> tuple[int, str]:
