@@ -92,7 +92,7 @@ def line(windows: Sequence[Mapping[str, Any]], left: float, limits: Mapping[str,
 
     def series(figure: str, text: str) -> str:
         values = [None if window["gap"] else window.get(figure) for window in windows]
-        return f"{text} {sparkline(values, limits.get(figure), SPARK)}"
+        return f"{text} {sparkline(values, 100.0 if figure == 'cpu_percent' else limits.get(figure), SPARK)}"
 
     cells = [
         clock(last["t"]),
@@ -143,7 +143,8 @@ def opening(result: Mapping[str, Any], duration: float, window: float, dry: bool
     if baseline and limits["baseline_ratio"]:
         whose = baseline["tag"] or baseline["commit"][:12]
         parts.append(
-            f"{limits['baseline_ratio']:g} times the baseline's mean of {baseline['mean_seconds']:.3g} s ({whose})"
+            f"{limits['baseline_ratio']:g} times the baseline's mean of {baseline['mean_seconds']:.3g} s ({whose}), "
+            f"but not under {limits['baseline_floor_seconds']:g} s"
         )
     return ["", first, f"Limits / 기준: {', '.join(parts)}", ""]
 

@@ -12,6 +12,7 @@ LIMITS = {
     "mean_seconds": 3.0,
     "p95_seconds": None,
     "baseline_ratio": 2.0,
+    "baseline_floor_seconds": 0.5,
     "cpu_percent": 90.0,
     "memory_percent": 90.0,
 }
@@ -121,7 +122,7 @@ def test_opening():
     _empty, first, limits, _empty = p.opening({**RESULT, "continued": True, "baseline": baseline}, 1800, 30)
     assert "Goes on with the watch of v4.0.20250115-1430" in first
     assert "20:00 left" in first
-    assert limits.endswith("2 times the baseline's mean of 0.123 s (bbbbbbbbbbbb)")
+    assert limits.endswith("2 times the baseline's mean of 0.123 s (bbbbbbbbbbbb), but not under 0.5 s")
 
 
 def result(outcome="good", recovered_at=150.0):
