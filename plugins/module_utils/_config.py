@@ -312,6 +312,7 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
             )
         if seen.get("running") is False:
             warnings.append(f"the {service} does not run; it will be started")
+    warnings += _stale_warnings(facts)
     refusals += _missing_refusals(facts)
     if build and build["action"] == "build" and facts.get("dirty"):
         refusals.append(
@@ -357,6 +358,19 @@ def _step(act: str, name: str, does: str, skip: bool = False) -> dict[str, Any]:
 
 def _kept(release: Mapping[str, Any]) -> dict[str, Any]:
     return {key: release.get(key) for key in ("tag", "commit", "branch")}
+
+
+def _stale_warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What a service may not have read yet: a file that is younger than its process."""
+    since = (facts.get("backend") or {}).get("serving_since")
+    late = [
+        item["target"]
+        for item in facts["diff"]["files"]
+        if since and "backend" in item["readers"] and (item["modified"] or 0) > since + 1
+    ]
+    if not late:
+        return []
+    return [f"the backend was started before {', '.join(late)} was last changed, and may run with other settings"]
 
 
 def _missing_refusals(facts: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The manifest of a restore point: what it holds, and what a reader may believe of it. Pure; see docs/restore-points.md."""
+"""The manifest of a restore point: what it holds, and what may be believed of it. See docs/restore-points.md."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ _HEADLINES = {
     "failed": ("FAILED", "실패"),
     "reverted": ("FAILED AND UNDONE", "실패하여 원래 상태로 되돌림"),
     "held": ("FAILED AND HELD", "실패, 현재 상태 유지"),
+    "backed_up": ("BACKED UP", "백업 완료"),
     "resumed": ("RESUMED: the cut-off run was undone", "중단된 롤백을 되돌림"),
     "good": ("WATCHED, all is well", "모니터링 완료, 정상"),
     "breached": ("BREACHED: a limit was exceeded", "기준 초과"),
@@ -35,7 +36,7 @@ _CONCLUSIONS = {
 }
 _SCENARIOS = {"emergency": "긴급", "performance": "성능", "function": "기능", "security": "보안"}
 #: From bad to good: of several hosts the worst speaks for the run.
-_RANKS = ("failed", "held", "reverted", "refused", "rolled_back", "resumed", "planned", "unchanged")
+_RANKS = ("failed", "held", "reverted", "refused", "rolled_back", "resumed", "planned", "backed_up", "unchanged")
 _ACTS = ("check", "preserve", "prepare", "switch", "validate", "undo", "record")
 
 
@@ -59,6 +60,7 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
         result.append(f"from {outcome.get('from')} to {outcome['to']}")
     if outcome.get("message"):
         result.append(f"why: {outcome['message']}")
+    result += outcome.get("details") or []
     result += _verdict.table(outcome.get("verdicts") or [])
     seconds = outcome.get("seconds") or {}
     acts = [f"{name} {_duration(seconds[name])}" for name in _ACTS if seconds.get(name) is not None]
@@ -69,6 +71,8 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
         result.append(f"serves now / 현재 서비스 중: {outcome['serves']}")
     if outcome.get("branch"):
         result.append(f"what was there before is kept in branch {outcome['branch']}")
+    if outcome.get("restore_point"):
+        result.append(f"what was there before is kept in restore point / 복원 지점: {outcome['restore_point']}")
     if outcome.get("run_dir"):
         result.append(f"journal on the host: {outcome['run_dir']}/journal.jsonl")
     if outcome.get("series"):
@@ -136,7 +140,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             (``outcome`` and ``message`` of a run that ended early, or None), ``undone`` (True, False, or None when
             nothing was taken back), ``undo_failure``, ``pending`` (names of steps), ``on_failure``, ``resumed``,
             ``current`` (the release found at the start), ``plan``,
-            ``run`` (``id``, ``dir``), ``branch``,
+            ``run`` (``id``, ``dir``), ``branch``, ``restore_point`` (where what was there before is kept),
             ``seconds``, ``verdicts``, ``verdict``, ``undo_verdicts``.
 
     Returns:
@@ -156,6 +160,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         "from": before,
         "to": after,
         "branch": facts.get("branch"),
+        "restore_point": facts.get("restore_point"),
         "seconds": dict(facts.get("seconds") or {}),
         "verdict": facts.get("verdict"),
         "verdicts": list(facts.get("verdicts") or []),
@@ -187,6 +192,8 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     where = f" on {first['host']}" if len(failures) > 1 else ""
     back_to = origin.get("tag") or current.get("tag") or before
     again = f"ansible-playbook -i INVENTORY playbooks/level1.yml -e target_tag={back_to} -e rollback_allow_bad=true"
+    if plan.get("level") == 2:
+        again = f"ansible-playbook -i INVENTORY playbooks/level2.yml -e restore_point={facts.get('restore_point')}"
     if act == "check":
         result.update(outcome="refused", message=why, serves=before)
     elif facts.get("undone") and facts.get("resumed"):

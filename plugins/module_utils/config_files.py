@@ -174,6 +174,12 @@ def from_restore_point(place: str, allowed: Sequence[str]) -> dict[str, _config.
     return states
 
 
+def paths(place: str) -> dict[str, str]:
+    """Where the bytes of each environment file lie in a restore point, by target."""
+    artifact = _manifest.artifact(restore_points.read(place), ARTIFACT) or {"files": []}
+    return {item["target"]: os.path.join(place, item["path"]) for item in artifact["files"]}
+
+
 def from_hand_made(root: str, files: Mapping[str, str]) -> dict[str, _config.State]:
     """The environment files as people kept them by hand: their bytes. Everything else stays as it is."""
     states = {}

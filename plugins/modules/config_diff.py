@@ -92,7 +92,12 @@ files:
   elements: dict
   returned: success
   sample:
-    - {"target": "backend/.env", "action": "replace", "does": "1 key changed", "modified": 1736923200.0}
+    - target: backend/.env
+      readers: [backend]
+      action: replace
+      does: "keys: 1 changed"
+      modified: 1736923200.0
+      from: /srv/app.rollback/backups/20250115T050000Z-deploy/environment/backend/.env
 lines:
   description: One line for each key that differs, its value masked, and how the needed variables were found.
   type: list
@@ -202,8 +207,9 @@ def sources(root: str, directory: str) -> dict[str, str]:
 class Comparison:
     """What is, and what was."""
 
-    def __init__(self, params: dict[str, Any], wanted: dict[str, _config.State]) -> None:
+    def __init__(self, params: dict[str, Any], wanted: dict[str, _config.State], paths: dict[str, str]) -> None:
         self.params = params
+        self.paths = paths
         self.root = params["root"]
         self.found = {target: config_files.look(self.root, target) for target in params["files"]}
         self.wanted = wanted
@@ -228,9 +234,11 @@ class Comparison:
             rows.append(
                 {
                     "target": target,
+                    "readers": list(self.params["readers"].get(target, [])),
                     "action": action,
                     "does": self.does(target, action),
                     "modified": os.stat(path).st_mtime if os.path.exists(path) else None,
+                    "from": self.paths.get(target, ""),
                 }
             )
         return rows
@@ -319,21 +327,20 @@ class Comparison:
         }
 
 
-def wanted_states(params: dict[str, Any], choice: dict[str, Any]) -> tuple[dict[str, Any], dict[str, _config.State]]:
-    """What was chosen, for config_restore, and the states that it holds."""
+def wanted_states(
+    params: dict[str, Any], choice: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, _config.State], dict[str, str]]:
+    """What was chosen, for config_restore; the states that it holds; and the path of each file's bytes."""
     if "restore_point" in choice:
         place = restore_points.folder(params["backups"], choice["restore_point"])
-        return (
-            {"name": choice["restore_point"], "restore_point": place},
-            config_files.from_restore_point(place, params["files"]),
-        )
+        states, paths = config_files.from_restore_point(place, params["files"]), config_files.paths(place)
+        return {"name": choice["restore_point"], "restore_point": place}, states, paths
     group = choice["hand_made"]
     paths = {
         target: os.path.join(params["root"], f"{target}.backup.{stamp}") for target, stamp in group["files"].items()
     }
-    return {"name": f"{group['timestamp']}, kept by hand", "hand_made": paths}, config_files.from_hand_made(
-        params["root"], paths
-    )
+    source = {"name": f"{group['timestamp']}, kept by hand", "hand_made": paths}
+    return source, config_files.from_hand_made(params["root"], paths), paths
 
 
 def compare(params: dict[str, Any]) -> dict[str, Any]:
@@ -361,10 +368,10 @@ def compare(params: dict[str, Any]) -> dict[str, Any]:
     if choice is None:
         return {**result, "refusals": [refused]}
     try:
-        source, states = wanted_states(params, choice)
+        source, states, paths = wanted_states(params, choice)
     except config_files.ConfigError as exc:
         return {**result, "refusals": [_config.refusal("damaged", str(exc), "Nothing was touched; choose another one")]}
-    return {**result, "source": source, **Comparison(params, states).result()}
+    return {**result, "source": source, **Comparison(params, states, paths).result()}
 
 
 def main() -> None:

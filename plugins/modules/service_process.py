@@ -264,8 +264,9 @@ class Service:
     def can_reload(self, main: process.Process | None) -> bool:
         if main is None or not self.params["reload"] or self.worker_count(main) < 2:
             return False
-        # What the parent was started with stays with its workers.
-        if self.params["renew"]["keys"] and self.params["state"] != "observed":
+        # What the parent was started with, and what uvicorn gave it from --env-file, stays with its workers.
+        renew = self.params["renew"]
+        if renew["files"] and (renew["keys"] or any(part.startswith("--env-file") for part in main.argv)):
             return False
         version = uvicorn_version(main)
         return version is not None and version >= _RELOADING_UVICORN
