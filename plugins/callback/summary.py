@@ -26,7 +26,7 @@ from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
 
-_COLORS = dict.fromkeys(("rolled_back", "unchanged", "planned", "resumed", "healthy", "good"), C.COLOR_OK)
+_COLORS = dict.fromkeys(("rolled_back", "unchanged", "planned", "resumed", "healthy", "good", "backed_up"), C.COLOR_OK)
 
 #: An assessment that lost its host has no statistics, and yet a code of its own.
 _UNASSESSED = 14

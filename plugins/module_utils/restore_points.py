@@ -17,6 +17,7 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, _retention
+from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import State, write_private
 
 MANIFEST = "manifest.json"
@@ -46,6 +47,16 @@ def sync_directory(path: str) -> None:
 def epoch(point_id: str) -> int:
     """When a restore point was begun, in seconds since the epoch, by its id."""
     return calendar.timegm(time.strptime(point_id[:16], "%Y%m%dT%H%M%SZ"))
+
+
+def release(root: str) -> dict[str, Any]:
+    """What is checked out, as a manifest names it, or raise RestorePointError."""
+    repo = Repository(root)
+    try:
+        commit = repo.line("rev-parse", "--verify", "HEAD^{commit}")
+        return {"commit": commit, "tag": repo.tag(commit), "branch": repo.branch()}
+    except GitError as exc:
+        raise RestorePointError(f"What is checked out in {root} can't be read: {exc}") from exc
 
 
 def folder(backups: str, point_id: str) -> str:

@@ -40,6 +40,11 @@ options:
     type: list
     elements: str
     default: []
+  root:
+    description:
+      - The application's clone. O(state=begin) returns what is checked out there as RV(release).
+      - With O(state=finish), the same commit must still be checked out, and its newest tag is noted.
+    type: path
   artifacts:
     description: With O(state=finish), what the modules that made the artifacts returned as C(artifact).
     type: list
@@ -138,6 +143,10 @@ verified:
   description: When (C(at)), C(how), with which C(result) and in how many C(seconds) it was verified.
   type: dict
   returned: state is verified
+release:
+  description: What is checked out, with C(commit), C(tag) and C(branch).
+  type: dict
+  returned: O(root) is given
 free:
   description: Free bytes on the file system of the restore points.
   type: int
@@ -161,17 +170,29 @@ def stamp(now: float) -> str:
 
 
 def begin(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
+    runs = {"release": restore_points.release(params["root"])} if params["root"] else {}
     if check:
-        return {"changed": True, "id": f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{params['kind']}"}
+        point_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{params['kind']}"
+        partial = os.path.join(params["backups"], restore_points.PARTIAL + point_id)
+        return {"changed": True, "id": point_id, "partial": partial, **runs}
     point_id, partial = restore_points.begin(params["backups"], params["kind"], now)
     room = os.statvfs(partial)
-    return {"changed": True, "id": point_id, "partial": partial, "free": room.f_bavail * room.f_frsize}
+    return {"changed": True, "id": point_id, "partial": partial, "free": room.f_bavail * room.f_frsize, **runs}
 
 
 def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
     point_id = params["id"]
     place = restore_points.folder(params["backups"], point_id)
     partial = os.path.join(params["backups"], restore_points.PARTIAL + point_id)
+    runs = params["release"]
+    if params["root"]:
+        now = restore_points.release(params["root"])
+        if runs.get("commit") not in (None, now["commit"]):
+            raise RestorePointError(
+                f"Restore point {point_id} can't be finished: another commit was checked out meanwhile, "
+                f"{now['commit'][:12]} in place of {runs['commit'][:12]}. Run it again"
+            )
+        runs = now
     manifest = {
         "version": _manifest.VERSION,
         "id": point_id,
@@ -180,7 +201,7 @@ def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "made_by": params["made_by"],
         "message": params["message"],
         "host": socket.gethostname(),
-        "release": params["release"],
+        "release": runs,
         "artifacts": params["artifacts"],
         "skipped": params["skipped"],
         "verified": None,
@@ -188,13 +209,14 @@ def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
     _manifest.validate(manifest, point_id)
     size = sum(item["size"] for artifact in params["artifacts"] for item in artifact["files"])
     if check:
-        return {"changed": True, "id": point_id, "path": place, "bytes": size}
+        return {"changed": True, "id": point_id, "path": place, "bytes": size, "release": runs}
     if not os.path.isdir(partial):
         raise RestorePointError(f"Restore point {point_id} was not begun, or is finished already")
     found = restore_points.problem(partial, manifest)
     if found:
         raise RestorePointError(found)
-    return {"changed": True, "id": point_id, "path": restore_points.finish(partial, manifest), "bytes": size}
+    place = restore_points.finish(partial, manifest)
+    return {"changed": True, "id": point_id, "path": place, "bytes": size, "release": runs}
 
 
 def verified(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
@@ -246,6 +268,7 @@ def main() -> None:
             },
             "id": {"type": "str"},
             "ids": {"type": "list", "elements": "str", "default": []},
+            "root": {"type": "path"},
             "artifacts": {"type": "list", "elements": "dict", "default": []},
             "skipped": {"type": "list", "elements": "dict", "default": []},
             "release": {

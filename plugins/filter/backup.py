@@ -1,0 +1,20 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A thin filter over the pure function that sums up a backup."""
+
+from __future__ import annotations
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.sparklio.rollback.plugins.module_utils import _backup
+
+
+def backup_outcome(facts):
+    try:
+        return _backup.outcome(facts)
+    except (KeyError, TypeError) as exc:
+        raise AnsibleFilterError(f"sparklio.rollback.backup_outcome lacks a fact: {exc}") from exc
+
+
+class FilterModule:
+    def filters(self):
+        return {"backup_outcome": backup_outcome}

@@ -1,0 +1,181 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a backup came to, and what changed between two restore points. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest
+
+_SHOWN = 8
+
+
+def size(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _names(what: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{what} {', '.join(names[:_SHOWN])}{more}"
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Say what was added, removed and changed between two mappings, by name only; nothing where they are equal."""
+    found = []
+    for what, names in (
+        ("added", [name for name in new if name not in old]),
+        ("removed", [name for name in old if name not in new]),
+        ("changed", [name for name in new if name in old and old[name] != new[name]]),
+    ):
+        if names:
+            found.append(_names(what, sorted(names)))
+    return found
+
+
+def _meta(manifest: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return (_manifest.artifact(manifest, name) or {}).get("meta") or {}
+
+
+def tables(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Rows of each table in the database's artifact."""
+    found = _meta(manifest, "database").get("tables") or {}
+    if isinstance(found, Mapping):
+        rows = {name: item.get("rows") if isinstance(item, Mapping) else item for name, item in found.items()}
+    else:
+        rows = {str(item.get("name")): item.get("rows") for item in found if isinstance(item, Mapping)}
+    return {name: count for name, count in rows.items() if isinstance(count, int)}
+
+
+def _models(manifest: Mapping[str, Any]) -> dict[str, str]:
+    return {item["name"]: item["digest"] for item in _meta(manifest, "ollama").get("models") or []}
+
+
+def changes(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    keys: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
+    packages: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
+) -> list[dict[str, str]]:
+    """Say what changed from one restore point to another, each with ``what`` and ``change``. No value is in it.
+
+    Args:
+        old: the earlier manifest.
+        new: the later one.
+        keys: the environment files' variables in each, ``<file>: <name>`` to anything that can be compared.
+        packages: names of what is installed in each, to their versions.
+    """
+    found: list[dict[str, str]] = []
+
+    def add(what: str, texts: Sequence[str]) -> None:
+        found.extend({"what": what, "change": text} for text in texts)
+
+    before, after = old["release"], new["release"]
+    if before.get("commit") != after.get("commit"):
+        names = [item.get("tag") or str(item.get("commit"))[:12] for item in (before, after)]
+        add("release", [f"{names[0]} -> {names[1]}"])
+    sizes = [{item["name"]: _bytes(item) for item in manifest["artifacts"]} for manifest in (old, new)]
+    for name in sorted({*sizes[0], *sizes[1]}):
+        if name not in sizes[0] or name not in sizes[1]:
+            add(name, ["only in the later one" if name in sizes[1] else "only in the earlier one"])
+        elif sizes[0][name] != sizes[1][name]:
+            add(name, [f"{size(sizes[0][name])} -> {size(sizes[1][name])}"])
+    rows = tables(old), tables(new)
+    if rows[0] and rows[1]:
+        counted = [
+            f"{name} {rows[0].get(name, 'absent')} -> {rows[1].get(name, 'absent')} rows"
+            for name in sorted({*rows[0], *rows[1]})
+            if rows[0].get(name) != rows[1].get(name)
+        ]
+        add("database", counted)
+    add("environment", difference(*keys))
+    redis = [sum((_meta(manifest, "redis").get("keys") or {}).values()) for manifest in (old, new)]
+    if redis[0] != redis[1]:
+        add("redis", [f"{redis[0]} -> {redis[1]} keys"])
+    objects = [_meta(manifest, "objects").get("objects") for manifest in (old, new)]
+    if None not in objects and objects[0] != objects[1]:
+        add("objects", [f"{objects[0]} -> {objects[1]} objects"])
+    if _manifest.artifact(old, "ollama") and _manifest.artifact(new, "ollama"):
+        add("ollama", difference(_models(old), _models(new)))
+    add("packages", difference(*packages))
+    return found
+
+
+def _bytes(artifact: Mapping[str, Any]) -> int:
+    """Size of what an artifact stands for: of the objects, not of their list."""
+    meta = artifact.get("meta") or {}
+    counted = meta.get("bytes") if artifact["name"] == "objects" else None
+    return counted if isinstance(counted, int) else sum(item["size"] for item in artifact["files"])
+
+
+def _about(artifact: Mapping[str, Any]) -> str:
+    meta = artifact.get("meta") or {}
+    name = artifact["name"]
+    if name == "objects":
+        return f"{meta.get('objects')} objects in bucket {meta.get('snapshot')}"
+    if name == "ollama":
+        return f"{len(meta.get('models') or [])} models"
+    if name == "redis":
+        return f"{sum((meta.get('keys') or {}).values())} keys"
+    if name == "database" and tables({"artifacts": [artifact]}):
+        return f"{len(tables({'artifacts': [artifact]}))} tables"
+    return f"{len(artifact['files'])} files" if len(artifact["files"]) != 1 else "1 file"
+
+
+def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Decide what a backup came to, as the summary shows it.
+
+    Args:
+        facts: ``failure`` (a message, or none), ``check_mode``, ``point`` (``id``, ``seconds``), ``artifacts``,
+            ``skipped``, ``warnings``, ``verified``, ``tag``, ``removed`` (ids), ``changes``, ``compare_to``, ``run``
+            (``id``, ``dir``).
+    """
+    point, run = facts.get("point") or {}, facts.get("run") or {}
+    result: dict[str, Any] = {
+        "level": "backup",
+        "run_id": run.get("id"),
+        "run_dir": run.get("dir"),
+        "restore_point_id": None,
+        "message": "",
+        "seconds": {},
+        "verdicts": [],
+        "details": [],
+        "next": [],
+        "serves": None,
+    }
+    if facts.get("failure"):
+        text = " ".join(str(facts["failure"]).split())
+        kept = "Nothing half-made is listed, and the earlier restore points are as they were."
+        return {**result, "outcome": "failed", "message": f"{text} {kept}"}
+    details = [
+        f"{item['name']:<12} {size(_bytes(item)):>10} {item.get('seconds') or 0:>7.1f} s  {_about(item)}"
+        for item in facts.get("artifacts") or []
+    ]
+    details += [f"skipped: {item['name']}: {item['reason']}" for item in facts.get("skipped") or []]
+    if facts.get("check_mode"):
+        return {**result, "outcome": "planned", "details": details, "next": ["run it without --check"]}
+    verified = facts.get("verified") or {}
+    proof = f"verified by {verified['how']} in {verified['seconds']} s" if verified else "not verified"
+    held = sum(_bytes(item) for item in facts.get("artifacts") or [])
+    head = f"restore point / 복원 지점: {point['id']} ({size(held)} in {point.get('seconds') or 0:.1f} s, {proof})"
+    tag = [f"tag: {facts['tag']}"] if facts.get("tag") else []
+    warnings = [f"warning / 주의: {text}" for text in facts.get("warnings") or []]
+    changed = [
+        f"since {facts.get('compare_to')}: {item['what']}: {item['change']}" for item in facts.get("changes") or []
+    ]
+    if facts.get("compare_to") and not changed:
+        changed = [f"since {facts['compare_to']}: nothing changed"]
+    removed = [f"removed by retention: {name}" for name in facts.get("removed") or []]
+    return {
+        **result,
+        "outcome": "backed_up",
+        "restore_point_id": point["id"],
+        "details": [head, *tag, *details, *warnings, *changed, *removed],
+        "next": [f"to go back to its configuration: playbooks/level2.yml -e restore_point={point['id']}"],
+    }

@@ -1,0 +1,122 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: restore_point_compare
+short_description: Tell what changed between two restore points
+version_added: "0.1.0"
+description:
+  - Compares release, sizes, rows of each table, keys of the environment files, keys of Redis, number of objects, models
+    and installed packages. What changed is named, and no value is shown.
+options:
+  backups:
+    description: Directory of the restore points.
+    type: path
+    required: true
+  since:
+    description: Id of the earlier one.
+    type: str
+    required: true
+  id:
+    description: Id of the later one. Left out, only whether O(since) is there is found out.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: The module changes nothing, so it does the same.
+  diff_mode:
+    support: none
+    description: What changed is in the result.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: Tell what changed since the last deploy
+  sparklio.rollback.restore_point_compare:
+    backups: ~/sparklio_ai_marketing_studio.rollback/backups
+    since: 20250114T070000Z-deploy
+    id: 20250115T070000Z-deploy
+"""
+
+RETURN = r"""
+changes:
+  description: What changed, each with C(what), the artifact or C(release), and C(change), in words.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - {what: database, change: users 120 -> 124 rows}
+    - {what: environment, change: 'changed backend/.env: LOG_LEVEL'}
+"""
+
+import json
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sparklio.rollback.plugins.module_utils import _backup, _dotenv, _manifest, restore_points
+
+
+def keys(place: str, manifest: dict[str, Any]) -> dict[str, str]:
+    """The variables of the environment files, by file and name. The values are for comparing, never for showing."""
+    found = {}
+    for item in (_manifest.artifact(manifest, "environment") or {"files": []})["files"]:
+        with open(os.path.join(place, item["path"]), encoding="utf-8-sig", errors="replace") as stream:
+            variables = _dotenv.parse(stream.read())
+        target = item.get("target") or item["path"]
+        found.update({f"{target}: {name}": value for name, value in variables.items()})
+    return found
+
+
+def packages(place: str, manifest: dict[str, Any]) -> dict[str, str]:
+    """What is installed: Python packages by name, and versions of Python, Node.js and npm."""
+    found = {}
+    for item in (_manifest.artifact(manifest, "packages") or {"files": []})["files"]:
+        with open(os.path.join(place, item["path"]), encoding="utf-8") as stream:
+            data = json.load(stream)
+        for line in data.pop("pip", None) or []:
+            name, _sign, version = line.partition("==")
+            found[name] = version
+        found.update({name: str(version) for name, version in data.items()})
+    return found
+
+
+def read(backups: str, point_id: str) -> tuple[str, dict[str, Any]]:
+    place = restore_points.folder(backups, point_id)
+    if not os.path.isdir(place):
+        names = ", ".join(restore_points.ids(backups)[:5]) or "none"
+        raise restore_points.RestorePointError(f"There is no restore point {point_id}. There are: {names}")
+    manifest = restore_points.read(place)
+    found = restore_points.problem(place, manifest)
+    if found:
+        raise restore_points.RestorePointError(found)
+    return place, manifest
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "backups": {"type": "path", "required": True},
+            "since": {"type": "str", "required": True},
+            "id": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    changes: list[dict[str, str]] = []
+    try:
+        old = read(params["backups"], params["since"])
+        if params["id"]:
+            new = read(params["backups"], params["id"])
+            changes = _backup.changes(old[1], new[1], (keys(*old), keys(*new)), (packages(*old), packages(*new)))
+    except (restore_points.RestorePointError, OSError, ValueError) as exc:
+        module.fail_json(msg=f"Nothing can be compared with {params['since']}: {exc}.")
+    module.exit_json(changed=False, changes=changes)
+
+
+if __name__ == "__main__":
+    main()
