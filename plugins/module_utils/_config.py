@@ -229,31 +229,39 @@ def choose(
         name = wanted["restore_point"]
         found = next((item for item in points if item["id"] == name), None)
         if found is None:
-            return None, refusal("unknown", f"There is no restore point {name!a} here", there_is.capitalize())
+            return None, refusal(
+                "unknown", f"There is no restore point {name!a} here", there_is[0].upper() + there_is[1:]
+            )
     elif wanted["timestamp"]:
         stamp, at = timestamp(wanted["timestamp"]), wanted.get("at")
         if stamp is None or at is None:
             return None, refusal(
                 "bad_timestamp",
                 f"{wanted['timestamp']!a} is not a time such as 20250115_140000",
-                there_is.capitalize(),
+                there_is[0].upper() + there_is[1:],
             )
         group = next((item for item in groups if stamp in item["stamps"]), None)
         if group is not None:
             return {"hand_made": dict(group)}, None
         found = next((item for item in points if item["at"] <= at and (item["usable"] or item["problem"])), None)
         if found is None:
-            return None, refusal("unknown", f"Nothing was kept up to {stamp} (time of the host)", there_is.capitalize())
+            return None, refusal(
+                "unknown", f"Nothing was kept up to {stamp} (time of the host)", there_is[0].upper() + there_is[1:]
+            )
     else:
         tag = wanted["tag"]
-        found = next((item for item in points if item.get("tag") == tag and (item["usable"] or item["problem"])), None)
+        while_it_ran = [item for item in points if item.get("tag") == tag and (item["usable"] or item["problem"])]
+        # What a level kept is what somebody went away from.
+        found = next((item for item in while_it_ran if "-level" not in item["id"]), next(iter(while_it_ran), None))
         if found is None:
-            return None, refusal("unknown", f"No restore point was made while {tag!a} ran", there_is.capitalize())
+            return None, refusal(
+                "unknown", f"No restore point was made while {tag!a} ran", there_is[0].upper() + there_is[1:]
+            )
     if found["problem"]:
         return None, refusal("damaged", str(found["problem"]), f"Nothing was touched. To go back, {there_is}")
     if not found["usable"]:
         return None, refusal(
-            "no_files", f"Restore point {found['id']} holds no environment files", there_is.capitalize()
+            "no_files", f"Restore point {found['id']} holds no environment files", there_is[0].upper() + there_is[1:]
         )
     return {"restore_point": found["id"]}, None
 

@@ -238,7 +238,12 @@ def _stage(place: str, wanted: _config.State, run_id: str) -> str:
     temporary = _temporary(place, run_id)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)
-    write_synced(temporary, wanted.body or b"")
+    try:
+        write_synced(temporary, wanted.body or b"")
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
     try:
         here = os.stat(temporary)
         uid, gid = (

@@ -40,7 +40,9 @@ options:
         the newest restore point that is not younger.
     type: str
   tag:
-    description: Release to go back to the configuration of. The newest restore point that was made while it ran.
+    description:
+      - Release to go back to the configuration of. The newest restore point that was made while it ran; one that a level
+        made, of what it went away from, only where there is no other.
     type: str
   code:
     description: Directory of each service's Python code, relative to O(root), in which needed variables are looked for.

@@ -1,0 +1,469 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import config_files, restore_points
+from ansible_collections.sparklio.rollback.plugins.module_utils.journal import State
+from ansible_collections.sparklio.rollback.plugins.modules import config_diff, config_restore, config_snapshot
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+#: What people write into such files, and what must survive.
+ODD = (
+    b"\xef\xbb\xbf# \xed\x95\x9c\xea\xb5\xad\xec\x96\xb4 \xec\xa3\xbc\xec\x84\x9d\r\n"
+    b"export A='single'\r\nB=\"double # no comment\" # comment\n\nEMPTY=\n  SPACED = x  \nC=\xff\xfe\nLAST=no newline"
+)
+
+
+@pytest.fixture
+def app(git, tmp_path):
+    git.commit(
+        {
+            "backend/app/settings.py": "import os\nURL = os.environ['DATABASE_URL']\n",
+            "backend/.env.example": "DATABASE_URL=x\nS3_KEY=x\nOLLAMA_URL=\n",
+            ".gitignore": ".env\n",
+        },
+        tag="v4.0.20250115-1430",
+    )
+    (git.path / "frontend").mkdir()
+    write(git.path / "backend/.env", b"DATABASE_URL=old\nS3_KEY=k\n", 0o600)
+    write(git.path / ".env", ODD, 0o640)
+    return App(git.path, tmp_path)
+
+
+def write(path, body, mode=0o600):
+    path.write_bytes(body)
+    path.chmod(mode)
+
+
+class App:
+    def __init__(self, root, tmp_path):
+        self.root = root
+        self.state = tmp_path / "state"
+        self.backups = self.state / "backups"
+
+    def state_of(self, name):
+        path = self.root / name
+        if not os.path.lexists(path):
+            return None
+        status = path.stat()
+        link = os.readlink(path) if path.is_symlink() else None
+        return path.read_bytes(), oct(stat.S_IMODE(status.st_mode)), status.st_uid, link
+
+    def all(self):
+        return {name: self.state_of(name) for name in (".env", "backend/.env", "frontend/.env.local")}
+
+
+@pytest.fixture
+def keep(app, call):
+    def run(kind="manual"):
+        return call(config_snapshot, root=str(app.root), restore_point={"backups": str(app.backups), "kind": kind})
+
+    return run
+
+
+@pytest.fixture
+def diff(app, call):
+    def run(**options):
+        return call(config_diff, root=str(app.root), backups=str(app.backups), **options)
+
+    return run
+
+
+@pytest.fixture
+def restore(app, call, keep, diff):
+    def run(point, check=False, **more):
+        found = diff(restore_point=point["id"])
+        assert found["refusals"] == [], found
+        kept = keep("level2")
+        options = {
+            "root": str(app.root),
+            "run_id": "run1",
+            "displaced": str(app.state / "displaced"),
+            "preserved": kept["path"],
+            **more,
+        }
+        result = call(config_restore, check=check, source=found["source"], **options)
+        return result, lambda: call(config_restore, state="absent", **options)
+
+    return run
+
+
+def test_a_snapshot_is_private_whole_and_byte_for_byte(app, keep):
+    made = keep()
+    place = app.backups / made["id"]
+    manifest = restore_points.read(str(place))
+    artifact = manifest["artifacts"][0]
+    assert manifest["release"]["tag"] == "v4.0.20250115-1430"
+    assert (place / "environment/.env").read_bytes() == ODD
+    assert [item["mode"] for item in artifact["files"]] == ["0640", "0600"]
+    assert artifact["meta"]["absent"] == ["frontend/.env.local"]
+    for path in place.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+    assert stat.S_IMODE(app.backups.stat().st_mode) == 0o700
+    assert "artifact" not in made
+
+
+def test_an_artifact_for_a_restore_point_of_others(app, call, tmp_path):
+    dest = tmp_path / ".partial-x" / "environment"
+    dest.parent.mkdir()
+    found = call(config_snapshot, root=str(app.root), dest=str(dest))["artifact"]
+    assert found["name"] == "environment" and found["path"] == "environment" and found["seconds"] >= 0
+    assert [item["path"] for item in found["files"]] == ["environment/.env", "environment/backend/.env"]
+
+
+def test_a_snapshot_in_a_dry_run_writes_nothing(app, call):
+    call(config_snapshot, check=True, root=str(app.root), restore_point={"backups": str(app.backups)})
+    assert not app.backups.exists()
+
+
+def test_a_snapshot_that_fails_leaves_nothing(app, call):
+    (app.root / "frontend/.env.local").mkdir()
+    said = call(config_snapshot, root=str(app.root), restore_point={"backups": str(app.backups)})
+    assert said["failed"] and "frontend/.env.local" in said["msg"]
+    assert os.listdir(app.backups) == []
+
+
+@pytest.mark.parametrize("files", [["/etc/passwd"], ["../x"]])
+def test_no_other_file_is_kept(app, call, files):
+    assert "lies outside" in call(config_snapshot, root=str(app.root), files=files, dest="/x")["msg"]
+
+
+def test_files_come_back_byte_for_byte_and_go_again(app, keep, restore):
+    before = app.all()
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n", 0o644)
+    write(app.root / ".env", b"A=1\n", 0o600)
+    write(app.root / "frontend/.env.local", b"NEXT_PUBLIC_API_URL=x\n", 0o600)
+    changed = app.all()
+    result, undo = restore(point)
+    assert result["changed"] and set(result["replaced"]) == set(changed)
+    assert app.all() == before
+    assert (app.state / "displaced/frontend/.env.local").read_bytes() == b"NEXT_PUBLIC_API_URL=x\n"
+    assert undo()["changed"]
+    assert app.all() == changed
+    assert not undo()["changed"]
+    assert not [name for name in os.listdir(app.root / "backend") if name.endswith(".tmp")]
+
+
+def test_nothing_to_change_changes_nothing(app, keep, diff, restore):
+    point = keep()
+    found = diff(restore_point=point["id"])
+    assert found["unchanged"] and found["services"] == []
+    inode = (app.root / "backend/.env").stat().st_ino
+    assert not restore(point)[0]["changed"]
+    assert (app.root / "backend/.env").stat().st_ino == inode
+
+
+def test_a_mode_alone_restarts_nobody(app, keep, diff, restore):
+    point = keep()
+    (app.root / "backend/.env").chmod(0o644)
+    found = diff(restore_point=point["id"])
+    assert not found["unchanged"] and found["services"] == []
+    assert next(item for item in found["files"] if item["target"] == "backend/.env")["does"] == "mode 0644 to 0600"
+    restore(point)
+    assert app.state_of("backend/.env")[1] == "0o600"
+
+
+def test_a_link_stays_and_its_target_is_replaced(app, keep, restore):
+    elsewhere = app.state / "backend.env"
+    app.state.mkdir()
+    write(elsewhere, b"DATABASE_URL=old\n", 0o600)
+    (app.root / "backend/.env").unlink()
+    (app.root / "backend/.env").symlink_to(elsewhere)
+    point = keep()
+    write(elsewhere, b"DATABASE_URL=new\n", 0o600)
+    _result, undo = restore(point)
+    assert os.readlink(app.root / "backend/.env") == str(elsewhere)
+    assert elsewhere.read_bytes() == b"DATABASE_URL=old\n"
+    undo()
+    assert os.readlink(app.root / "backend/.env") == str(elsewhere)
+    assert elsewhere.read_bytes() == b"DATABASE_URL=new\n"
+
+
+def test_a_link_that_an_editor_replaced_is_made_again(app, keep, restore):
+    (app.root / "backend/.env").unlink()
+    (app.root / "backend/.env").symlink_to("../.env")
+    before = app.all()
+    point = keep()
+    # As sed -i does.
+    (app.root / "backend/.env").unlink()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n", 0o600)
+    edited = app.all()
+    _result, undo = restore(point)
+    assert app.all() == before
+    undo()
+    assert app.all() == edited
+
+
+def test_a_link_is_not_made_again_over_something_else(app, keep, diff):
+    elsewhere = app.state / "backend.env"
+    app.state.mkdir()
+    write(elsewhere, b"DATABASE_URL=old\n")
+    (app.root / "backend/.env").unlink()
+    (app.root / "backend/.env").symlink_to(elsewhere)
+    point = keep()
+    (app.root / "backend/.env").unlink()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n")
+    write(elsewhere, b"OTHER=1\n")
+    assert diff(restore_point=point["id"])["refusals"][0]["code"] == "link"
+
+
+def test_a_link_that_leads_to_nothing_gets_its_file_back(app, keep, restore):
+    elsewhere = app.state / "backend.env"
+    app.state.mkdir()
+    write(elsewhere, b"DATABASE_URL=old\n")
+    (app.root / "backend/.env").unlink()
+    (app.root / "backend/.env").symlink_to(elsewhere)
+    point = keep()
+    elsewhere.unlink()
+    _result, undo = restore(point)
+    assert elsewhere.read_bytes() == b"DATABASE_URL=old\n"
+    undo()
+    assert (app.root / "backend/.env").is_symlink() and not elsewhere.exists()
+
+
+def damage(place, how):
+    path, manifest = place / "environment/backend/.env", place / "manifest.json"
+    data = json.loads(manifest.read_text())
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(path.read_bytes()[:-3])
+    elif how == "altered":
+        path.write_bytes(path.read_bytes().replace(b"old", b"odd"))
+    elif how == "linked":
+        (place / "copy").write_bytes(path.read_bytes())
+        path.unlink()
+        path.symlink_to(place / "copy")
+    elif how == "no manifest":
+        manifest.unlink()
+    elif how == "no JSON":
+        manifest.write_text("{")
+    elif how == "newer":
+        manifest.write_text(json.dumps({**data, "version": 2}))
+    elif how == "outside":
+        data["artifacts"][0]["files"][1]["path"] = "../../../etc/passwd"
+        manifest.write_text(json.dumps(data))
+    elif how == "target outside":
+        data["artifacts"][0]["files"][1]["target"] = "../outside"
+        manifest.write_text(json.dumps(data))
+    elif how == "other target":
+        data["artifacts"][0]["files"][1]["target"] = "backend/app/settings.py"
+        manifest.write_text(json.dumps(data))
+    elif how == "other artifact":
+        item = {"path": "redis/dump.rdb", "size": 3, "sha256": "0" * 64}
+        data["artifacts"].append({**data["artifacts"][0], "name": "redis", "path": "redis", "files": [item]})
+        manifest.write_text(json.dumps(data))
+    elif how == "other id":
+        manifest.write_text(json.dumps({**data, "id": "20200101T000000Z-deploy"}))
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("missing", "environment/backend/.env is missing"),
+        ("truncated", "environment/backend/.env was cut off: 23 bytes in place of 26"),
+        ("altered", "environment/backend/.env was altered"),
+        ("linked", "environment/backend/.env is reached through a link"),
+        ("no manifest", "it has no manifest.json"),
+        ("no JSON", "its manifest is no JSON"),
+        ("newer", "its manifest has version 2, and this collection reads up to version 1"),
+        ("outside", "names the path '../../../etc/passwd', which lies outside of its folder"),
+        ("target outside", "'../outside' lies outside of the application"),
+        ("other target", "'backend/app/settings.py' is none of the environment files"),
+        ("other artifact", "redis/dump.rdb is missing"),
+        ("other id", "its manifest is that of '20200101T000000Z-deploy'"),
+    ],
+)
+def test_a_damaged_restore_point_is_refused_and_named(app, call, keep, diff, how, says):
+    point, good = keep(), keep("deploy")
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n")
+    before = app.all()
+    damage(app.backups / point["id"], how)
+    for wanted in ({"restore_point": point["id"]}, {"timestamp": "20990101_000000"}):
+        if "timestamp" in wanted:
+            os.rename(app.backups / good["id"], app.backups / "20200101T000000Z-deploy")
+        found = diff(**wanted)
+        assert found["source"] is None
+        assert says in found["refusals"][0]["message"] and point["id"] in found["refusals"][0]["message"]
+    said = call(
+        config_restore,
+        root=str(app.root),
+        run_id="r",
+        displaced="/x",
+        preserved="/x",
+        source={"restore_point": str(app.backups / point["id"])},
+    )
+    assert said["failed"] and says in said["msg"]
+    assert app.all() == before
+
+
+def test_unfinished_restore_points_are_not_there(app, keep, diff):
+    point = keep()
+    os.rename(app.backups / point["id"], app.backups / f".partial-{point['id']}")
+    assert "There is no restore point" in diff(restore_point=point["id"])["refusals"][0]["message"]
+
+
+def test_copies_by_hand_are_used_and_attributes_stay(app, diff, call, keep):
+    write(app.root / "backend/.env.backup.20250115_140000", b"DATABASE_URL=hand\nS3_KEY=k\n", 0o644)
+    write(app.root / ".env.backup.20250115_140001", b"A=1\n", 0o644)
+    write(app.root / "backend/.env.backup.old", b"x", 0o644)
+    found = diff(timestamp="20250115_140000")
+    assert found["source"]["name"] == "20250115_140000, kept by hand"
+    assert {item["target"]: item["action"] for item in found["files"]} == {".env": "replace", "backend/.env": "replace"}
+    call(
+        config_restore,
+        root=str(app.root),
+        source=found["source"],
+        preserved=keep("level2")["path"],
+        run_id="r",
+        displaced=str(app.state / "d"),
+    )
+    assert app.state_of("backend/.env")[:2] == (b"DATABASE_URL=hand\nS3_KEY=k\n", "0o600")
+    assert app.state_of(".env")[:2] == (b"A=1\n", "0o640")
+
+
+def test_a_key_that_the_code_needs_must_stay(app, keep, diff):
+    write(app.root / "backend/.env", b"OTHER=1\n")
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\nOLLAMA_URL=x\n")
+    assert diff(restore_point=point["id"])["missing"] == [
+        {"key": "DATABASE_URL", "service": "backend", "how": "read without a default at backend/app/settings.py:2"},
+        {"key": "S3_KEY", "service": "backend", "how": "named in backend/.env.example"},
+    ]
+
+
+def test_a_key_may_come_from_another_file_of_the_same_service(app, keep, diff):
+    write(app.root / "backend/.env", b"OTHER=1\n")
+    write(app.root / ".env", b"DATABASE_URL=x\nS3_KEY=y\n")
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    assert diff(restore_point=point["id"])["missing"] == []
+
+
+def test_a_public_variable_of_the_frontend_means_a_build(app, keep, diff):
+    write(app.root / "frontend/.env.local", b"NEXT_PUBLIC_API_URL=a\nSECRET=1\n")
+    point = keep()
+    write(app.root / "frontend/.env.local", b"NEXT_PUBLIC_API_URL=a\nSECRET=2\n")
+    found = diff(restore_point=point["id"])
+    assert (found["services"], found["build_keys"]) == (["frontend"], [])
+    write(app.root / "frontend/.env.local", b"NEXT_PUBLIC_API_URL=b\nSECRET=1\n")
+    found = diff(restore_point=point["id"])
+    assert (found["services"], found["build_keys"]) == (["frontend"], ["NEXT_PUBLIC_API_URL"])
+
+
+def test_no_value_is_told(app, keep, diff, restore):
+    write(app.root / "backend/.env", b"DATABASE_URL=canary-one\nS3_KEY=k\n# canary-two\n")
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=canary-three\nS3_KEY=k\n# canary-four\n")
+    said = json.dumps([diff(restore_point=point["id"]), restore(point)[0]])
+    assert "canary" not in said
+    assert "DATABASE_URL" in said
+
+
+def test_a_file_edited_after_it_was_kept_is_left_alone(app, call, keep, diff):
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    kept = keep("level2")
+    write(app.root / "backend/.env", b"DATABASE_URL=newer\nS3_KEY=k\n")
+    said = call(
+        config_restore,
+        root=str(app.root),
+        source=diff(restore_point=point["id"])["source"],
+        preserved=kept["path"],
+        run_id="r",
+        displaced="/x",
+    )
+    assert "backend/.env was changed after this run had kept it" in said["msg"]
+    assert app.state_of("backend/.env")[0] == b"DATABASE_URL=newer\nS3_KEY=k\n"
+
+
+def test_a_dry_run_shows_masked_differences_and_writes_nothing(app, call, keep, diff):
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=newer\nS3_KEY=k\n")
+    before = app.all()
+    said = call(
+        config_restore,
+        check=True,
+        root=str(app.root),
+        source=diff(restore_point=point["id"])["source"],
+        run_id="r",
+        displaced="/x",
+    )
+    assert said["changed"] and app.all() == before
+    assert said["diff"] == [
+        {
+            "before_header": "backend/.env",
+            "after_header": "backend/.env",
+            "before": "DATABASE_URL=<5 characters>\n",
+            "after": "DATABASE_URL=<3 characters>\n",
+        }
+    ]
+
+
+def journal_of(app):
+    state = State(str(app.state))
+    state.acquire("run1", "test", 300)
+    return state, {"state_dir": str(app.state), "run_id": "run1", "act": "switch"}
+
+
+def test_cut_off_between_two_renames_it_is_taken_back(app, keep, restore, monkeypatch):
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    write(app.root / ".env", b"A=1\n")
+    edited = app.all()
+    state, journal = journal_of(app)
+    real, calls = os.rename, []
+
+    def rename(source, dest):
+        if str(source).endswith(".tmp"):
+            calls.append(dest)
+            if len(calls) == 2:
+                raise OSError(5, "Input/output error")
+        real(source, dest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(config_files.os, "rename", rename)
+        result, undo = restore(point, journal=journal)
+    assert result["failed"] and app.all() != edited
+    assert state.read("run1")[0]["detail"]["targets"] == [".env", "backend/.env"]
+    assert undo()["changed"]
+    assert app.all() == edited
+    assert not list(app.root.rglob("*.tmp"))
+
+
+def test_a_full_disk_changes_nothing(app, keep, restore, monkeypatch):
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    write(app.root / ".env", b"A=1\n")
+    edited = app.all()
+    real = config_files.write_synced
+
+    def full(path, body, mode=0o600):
+        real(path, body, mode)
+        if path.startswith(str(app.root / "backend")):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(config_files, "write_synced", full)
+    result, _undo = restore(point)
+    assert result["failed"] and "No space left" in result["msg"]
+    assert app.all() == edited
+    assert not list(app.root.rglob("*.tmp"))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=300), mode=st.sampled_from([0o600, 0o640, 0o644, 0o400]))
+def test_any_bytes_survive(tmp_path_factory, body, mode):
+    root, place = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("point") / "environment"
+    write(root / ".env", body, mode)
+    artifact = config_files.snapshot(str(root), [".env"], str(place))
+    item = artifact["files"][0]
+    wanted = config_files._keep(str(place.parent), item)
+    (root / ".env").unlink()
+    config_files.put(str(root), [wanted], "run", str(root / "removed"))
+    assert (root / ".env").read_bytes() == body
+    assert stat.S_IMODE((root / ".env").stat().st_mode) == mode
