@@ -94,6 +94,8 @@ def test_a_backup_that_failed_or_was_only_tried():
     failed = _backup.outcome(facts(failure="Redis was not\n backed up."))
     assert failed["outcome"] == "failed" and failed["message"].startswith("Redis was not backed up. Nothing half-made")
     assert failed["restore_point_id"] is None
+    late = _backup.outcome(facts(failure="It failed.", point={"id": "x", "path": "/x"}))
+    assert late["message"] == "It failed. Restore point x was made before, and is whole."
     assert _backup.outcome(facts(check_mode=True))["outcome"] == "planned"
     both = _summary.of_hosts({"a": failed, "b": _backup.outcome(facts())})
     assert both["outcome"] == "failed" and both["hosts"]["b"]["outcome"] == "backed_up"
