@@ -193,7 +193,7 @@ def load_verdicts(facts: Facts, slow: Mapping[str, Any]) -> list[dict[str, Any]]
         value, most = number(load.get(key)), limit(facts, key)
         if value is None:
             why = load.get("msg") or load.get("evidence") or "not measured"
-            found.append(_verdict.make(name, "inconclusive" if load == _LATE else "error", f"{shown}: {why}"))
+            found.append(_verdict.make(name, "inconclusive" if load in ({}, _LATE) else "error", f"{shown}: {why}"))
             continue
         evidence, excused = f"{shown} {value:.0f} %, limit {most:g} %", ""
         if value < most:
