@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A thin filter over the pure function that sums up a backup."""
+"""Thin filters over the pure functions that sum up backups."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ def backup_outcome(facts):
 
 class FilterModule:
     def filters(self):
-        return {"backup_outcome": backup_outcome}
+        return {"backup_outcome": backup_outcome, "restore_point_table": _backup.table}

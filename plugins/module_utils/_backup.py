@@ -128,6 +128,34 @@ def _about(artifact: Mapping[str, Any]) -> str:
     return f"{len(artifact['files'])} files" if len(artifact["files"]) != 1 else "1 file"
 
 
+def age(seconds: float) -> str:
+    """How long ago, as people read it."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def table(found: Mapping[str, Any]) -> list[str]:
+    """The list of restore points, newest first, and what else lies there.
+
+    Args:
+        found: what ``restore_point_info`` returns.
+    """
+    lines = []
+    for item in found["restore_points"]:
+        proof = f"verified by {item['verified']['how']}" if item["verified"] else "not verified"
+        runs = item["release"].get("tag") or str(item["release"].get("commit"))[:12]
+        what = f"{runs}, {', '.join(item['artifacts'])}" if item["whole"] else f"DAMAGED / 손상: {item['problem']}"
+        lines.append(f"{item['id']:<26} {age(item['age_seconds']):>7} {size(item['size']):>10}  {proof}; {what}")
+    lines += [
+        f"{item['id']:<26} {age(item['idle_seconds']):>7} {size(item['size']):>10}  unfinished, no restore point"
+        for item in found["unfinished"]
+    ]
+    lines += [f"made by hand: {item['path']} ({item['what']}, {size(item['size'])})" for item in found["hand_made"]]
+    return lines or ["There is no restore point. playbooks/backup.yml makes one."]
+
+
 def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Decide what a backup came to, as the summary shows it.
 

@@ -17,7 +17,7 @@ options:
     type: path
     required: true
   since:
-    description: Id of the earlier one.
+    description: Id of the earlier one, or V(newest) for the newest whole one (but O(id)).
     type: str
     required: true
   id:
@@ -43,6 +43,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+since:
+  description: Id of the earlier one.
+  returned: success
+  type: str
 changes:
   description: What changed, each with C(what), the artifact or C(release), and C(change), in words.
   returned: success
@@ -97,6 +101,16 @@ def read(backups: str, point_id: str) -> tuple[str, dict[str, Any]]:
     return place, manifest
 
 
+def resolve(backups: str, since: str, other: str | None) -> str:
+    """The id that is meant."""
+    if since != "newest":
+        return since
+    for point_id in restore_points.ids(backups):
+        if point_id != other and restore_points.describe(backups, point_id, 0)["whole"]:
+            return point_id
+    raise restore_points.RestorePointError("There is no restore point that is whole")
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -109,13 +123,14 @@ def main() -> None:
     params = module.params
     changes: list[dict[str, str]] = []
     try:
-        old = read(params["backups"], params["since"])
+        since = resolve(params["backups"], params["since"], params["id"])
+        old = read(params["backups"], since)
         if params["id"]:
             new = read(params["backups"], params["id"])
             changes = _backup.changes(old[1], new[1], (keys(*old), keys(*new)), (packages(*old), packages(*new)))
     except (restore_points.RestorePointError, OSError, ValueError) as exc:
         module.fail_json(msg=f"Nothing can be compared with {params['since']}: {exc}.")
-    module.exit_json(changed=False, changes=changes)
+    module.exit_json(changed=False, since=since, changes=changes)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,26 @@ def test_sizes(count, text):
     assert _backup.size(count) == text
 
 
+def test_the_list_says_what_each_is():
+    item = {
+        **{"id": "20250115T070000Z-deploy", "age_seconds": 7300, "size": 5000, "whole": True, "problem": None},
+        **{"verified": {"how": "restore"}, "release": {"commit": "a" * 40, "tag": None}, "artifacts": ["redis"]},
+    }
+    found = {
+        "restore_points": [item, {**item, "verified": None, "whole": False, "problem": "redis/dump.rdb is missing"}],
+        "unfinished": [{"id": "20250115T070001Z-deploy", "idle_seconds": 5, "size": 0}],
+        "hand_made": [{"path": "/app/.env.backup.20250115_140000", "what": "environment", "size": 9}],
+    }
+    lines = [" ".join(line.split()) for line in _backup.table(found)]
+    assert lines == [
+        "20250115T070000Z-deploy 2 h 5.0 KB verified by restore; aaaaaaaaaaaa, redis",
+        "20250115T070000Z-deploy 2 h 5.0 KB not verified; DAMAGED / 손상: redis/dump.rdb is missing",
+        "20250115T070001Z-deploy 5 s 0 bytes unfinished, no restore point",
+        "made by hand: /app/.env.backup.20250115_140000 (environment, 9 bytes)",
+    ]
+    assert "There is no restore point" in _backup.table({"restore_points": [], "unfinished": [], "hand_made": []})[0]
+
+
 def facts(**more):
     return {
         "point": {"id": "20250115T070000Z-deploy", "seconds": 3.21},
