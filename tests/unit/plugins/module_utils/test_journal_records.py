@@ -114,6 +114,8 @@ def run(left, reached, outcome="rolled_back"):
         ([run("v2", "v3")], []),
         ([run("v3", "v2"), run("v2", "v3")], []),
         ([run("v3", "v2"), run("v2", "v1")], ["v2", "v3"]),
+        ([run("v3", "v3")], []),
+        ([run("v3", "v2"), run("v3", "v3")], ["v3"]),
         ([{"outcome": "rolled_back", "from": None, "to": {"tag": "v1"}}], []),
     ],
 )

@@ -58,6 +58,17 @@ def test_a_held_run_says_how_to_go_back():
     assert "target_tag=v2" in found["next"][0]
 
 
+def test_a_held_configuration_goes_back_to_what_was_kept():
+    found = outcome(
+        failure("validate"),
+        pending=["config_files"],
+        plan={**PLAN, "level": 2},
+        restore_point="20250115T000000Z-level2",
+    )
+    assert "playbooks/level2.yml -e restore_point=20250115T000000Z-level2" in found["next"][0]
+    assert any("20250115T000000Z-level2" in line and "복원 지점" in line for line in _summary.lines(found))
+
+
 def test_wrong_sudo_gets_a_cure():
     found = outcome(failure("check", "sudo: a password is\nrequired"))
     assert "--ask-become-pass" in found["message"] and "\n" not in found["message"]

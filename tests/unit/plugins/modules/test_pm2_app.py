@@ -132,3 +132,14 @@ def test_a_pm2_that_hangs_is_left_in_time(pm2, monkeypatch):
     found = pm2(apps=[instance(1, pm2.chdir)], breaks="hang")
     assert found["failed"] and "did not end within 2 s" in found["msg"] and "pm2 ping" in found["msg"]
     assert pm2.records()[-1]["status"] == "failed"
+
+
+def test_variables_that_pm2_keeps_are_told(pm2, tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("A=file\nB=file\n")
+    environments = {1: {"A": "file", "PATH": "/bin"}, 2: {"B": "other"}}
+    monkeypatch.setattr(module.process, "environment", environments.get)
+    apps = [instance(1, pm2.chdir), instance(2, pm2.chdir)]
+    asked = {"files": [str(tmp_path / ".env"), str(tmp_path / "gone")], "keys": ["A", "B", "C"]}
+    found = pm2("observed", apps=apps, variables=asked)
+    assert (found["inherited"], found["overridden"]) == (["A"], ["B"])
+    assert pm2("observed", apps=apps)["inherited"] == []

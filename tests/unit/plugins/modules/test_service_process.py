@@ -394,3 +394,32 @@ def test_what_systemd_runs_is_known_by_its_own_mark():
         assert module.supervised_by(process.get(item.pid)) == "systemd"
         assert module.supervised_by(process.get(os.getpid())) is None
         item.kill()
+
+
+def test_variables_that_a_shell_gave_on_are_given_anew(app, tmp_path):
+    file = tmp_path / ".env"
+    file.write_text("MARK=old\nGONE=1\nOTHER=file\n")
+    reap(app.begin(MARK="old", GONE="1", OTHER="by hand"))
+    renew = {"files": [str(file)], "keys": ["MARK", "GONE", "OTHER", "NEVER"]}
+    found = app("observed", renew=renew)
+    assert (found["inherited"], found["overridden"]) == (["GONE", "MARK"], ["OTHER"])
+    assert app("observed")["inherited"] == []
+    file.write_text("MARK=new\nOTHER=file\n")
+    found = app(renew={**renew, "keys": found["inherited"]})
+    environment = process.environment(found["pid"])
+    assert app.get()[0] == "new" and "GONE" not in environment and environment["OTHER"] == "by hand"
+
+
+def test_workers_that_inherit_what_changed_are_not_replaced_one_by_one(app, tmp_path):
+    file = tmp_path / ".env"
+    file.write_text("MARK=old\n")
+    reap(app.begin("--workers", "2", MARK="old"))
+    assert app(check=True)["method"] == "reload"
+    assert app(check=True, renew={"files": [str(file)], "keys": []})["method"] == "reload"
+    assert app(check=True, renew={"files": [str(file)], "keys": ["MARK"]})["method"] == "restart"
+
+
+def test_workers_under_a_parent_that_read_the_file_are_not_replaced_one_by_one(app, tmp_path):
+    reap(app.begin("--workers", "2", "--env-file", str(tmp_path / ".env")))
+    assert app(check=True)["method"] == "reload"
+    assert app(check=True, renew={"files": [str(tmp_path / ".env")], "keys": []})["method"] == "restart"

@@ -221,6 +221,21 @@ def test_another_environment_file_or_variable_is_another_build(build):
     assert build(check=True)["key"] != key
 
 
+def test_environment_files_to_come_are_built_with_and_those_that_serve_stay(build, tmp_path):
+    (tmp_path / "kept").write_text("NEXT_PUBLIC_A=2")
+    same = {"current": {"lock": "l1", "frontend_tree": "t1"}, "target": {"lock": "l1", "frontend_tree": "t1"}}
+    assert build(check=True, **same)["action"] == "unchanged"
+    found = build(**same, env_from={".env.local": str(tmp_path / "kept")})
+    assert (found["action"], found["build_id"]) == ("build", "newNEXT_PUBLIC_A=2")
+    assert (build.live / ".env.local").read_text() == "NEXT_PUBLIC_A=1"
+    # The build that serves was kept under the files that it was built with.
+    (build.live / ".env.local").write_text("NEXT_PUBLIC_A=2")
+    (tmp_path / "kept").write_text("NEXT_PUBLIC_A=1")
+    assert build(check=True, **same, env_from={".env.local": str(tmp_path / "kept")})["action"] == "cached"
+    # One that did not exist then.
+    assert build(check=True, **same, env_from={".env.local": ""})["action"] == "build"
+
+
 def test_another_lock_file_installs_packages_once(build):
     found = build(target=NEW_LOCK)
     assert (found["action"], found["packages"]) == ("build", "build")
