@@ -1,0 +1,178 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PostgreSQL's programs: which of them to take, what their lines mean, and what a dump leaves out. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import identifier, literal
+
+#: Known to all: a schema that is dumped twice has to be the same text twice.
+RESTRICT_KEY = "sparkliorollback"
+#: Comment on the scratch databases of verifications. Without it nothing is ever dropped.
+MARKER = "sparklio.rollback: scratch database of a verification, safe to drop"
+_MOST_NAME = 63
+
+#: What pg_dump keeps of a database itself only in the plain format.
+DATABASE = """
+SELECT jsonb_build_object(
+    'owner', pg_get_userbyid(d.datdba), 'encoding', pg_encoding_to_char(d.encoding),
+    'collate', d.datcollate, 'ctype', d.datctype, 'provider', to_jsonb(d) ->> 'datlocprovider',
+    'locale', coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
+    'connection_limit', d.datconnlimit, 'comment', shobj_description(d.oid, 'pg_database'),
+    'default_acl', d.datacl IS NULL,
+    'acl', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'grantee', CASE a.grantee WHEN 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END,
+        'privilege', a.privilege_type, 'grantable', a.is_grantable)), '[]') FROM aclexplode(d.datacl) a),
+    'settings', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'role', CASE s.setrole WHEN 0 THEN NULL ELSE pg_get_userbyid(s.setrole) END, 'setting', item)), '[]')
+        FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) AS item WHERE s.setdatabase = d.oid))
+FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+"""
+
+SERVER = """
+SELECT jsonb_build_object(
+    'version', current_setting('server_version'), 'number', current_setting('server_version_num')::int,
+    'database', current_database(), 'bytes', pg_database_size(current_database()), 'user', current_user,
+    'superuser', r.rolsuper, 'createdb', r.rolcreatedb OR r.rolsuper,
+    'system', (SELECT system_identifier FROM pg_control_system())::text,
+    'data_directory', (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'))
+FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+"""
+
+#: Settings that are lists: each of their items is quoted by itself.
+_LISTS = {"local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces"}
+
+
+class Client(NamedTuple):
+    """A directory with PostgreSQL's programs, and the version of its pg_dump."""
+
+    directory: str
+    version: tuple[int, int]
+
+
+def version_of(text: str) -> tuple[int, int] | None:
+    """The version in what ``pg_dump --version`` says, such as ``pg_dump (PostgreSQL) 15.20 (Debian …)``."""
+    match = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", text)
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
+
+def choose(clients: Sequence[Client], server: int) -> Client | None:
+    """The client for a server of that major version: one of the same, else the oldest of the newer ones.
+
+    What a newer one writes, the server's own programs may not be able to read.
+    """
+    fitting = [client for client in clients if client.version[0] >= server]
+    return min(fitting, key=lambda client: client.version[0], default=None)
+
+
+def compression(version: tuple[int, int], can_lz4: bool) -> str:
+    """What follows ``--compress``: the fastest that the client can do."""
+    if version[0] < 16:
+        return "1"
+    return "lz4" if can_lz4 else "gzip:1"
+
+
+def finished(line: str) -> str | None:
+    """The table that a line of ``pg_dump --verbose`` says to be done, or None."""
+    match = re.search(r"finished item \d+ TABLE DATA (.+)$", line)
+    return match[1].strip() if match else None
+
+
+def estimate(written: int, done: float, usual: float, total: float) -> int:
+    """How many bytes a dump will have, of what it has written so far.
+
+    Args:
+        written: bytes of the dump.
+        done: bytes in the database of the tables that are finished.
+        usual: part of the database's size that a dump usually has.
+        total: bytes in the database of all tables.
+    """
+    guess = total * usual
+    if done > 0 and total > 0:
+        # The more is done, the more it says about the rest.
+        share = min(1.0, done / total)
+        guess = share * (written / share) + (1 - share) * guess
+    return max(int(guess), written)
+
+
+def needed(database: int, factor: float, reserve: int) -> int:
+    return int(database * factor) + reserve
+
+
+def scratch_prefix(database: str) -> str:
+    """What the names of a database's scratch databases begin with, short enough for 63 bytes in all."""
+    kept = database.encode()[: _MOST_NAME - len("_verify_") - 8].decode("utf-8", "ignore")
+    return f"{kept}_verify_"
+
+
+def _items(value: str) -> list[str]:
+    """The items of a list as PostgreSQL keeps it: ``public, "$user"``."""
+    found = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^,"]+))\s*(?:,|$)', value)
+    return [quoted.replace('""', '"') if quoted or not plain else plain.strip() for quoted, plain in found]
+
+
+def _value(name: str, value: str) -> str:
+    if name in _LISTS:
+        return ", ".join(map(literal, _items(value))) or "''"
+    return literal(value)
+
+
+def settings_sql(database: str, settings: Mapping[str, Any]) -> str:
+    """The statements that give a database its own settings, limit, rights and comment.
+
+    Args:
+        database: the name to give them to; it need not be the one that they were read from.
+        settings: as DATABASE asks for them.
+    """
+    name = identifier(database)
+    lines = [f"ALTER DATABASE {name} OWNER TO {identifier(settings['owner'])};"]
+    if settings["connection_limit"] != -1:
+        lines.append(f"ALTER DATABASE {name} CONNECTION LIMIT {int(settings['connection_limit'])};")
+    if settings["comment"] is not None:
+        lines.append(f"COMMENT ON DATABASE {name} IS {literal(settings['comment'])};")
+    for item in settings["settings"]:
+        key, _sign, value = item["setting"].partition("=")
+        whose = f"ROLE {identifier(item['role'])} IN DATABASE {name}" if item["role"] else f"DATABASE {name}"
+        parameter = ".".join(identifier(part) for part in key.split("."))
+        lines.append(f"ALTER {whose} SET {parameter} TO {_value(key.lower(), value)};")
+    if not settings["default_acl"]:
+        lines += [f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;"]
+        lines += [f"REVOKE ALL ON DATABASE {name} FROM {identifier(settings['owner'])};"]
+    for item in settings["acl"]:
+        to = identifier(item["grantee"]) if item["grantee"] else "PUBLIC"
+        grant = " WITH GRANT OPTION" if item["grantable"] else ""
+        lines.append(f"GRANT {item['privilege']} ON DATABASE {name} TO {to}{grant};")
+    return "\n".join(lines) + "\n"
+
+
+def create_scratch(name: str, owner: str, settings: Mapping[str, Any]) -> str:
+    """The statement that makes an empty database that sorts and compares as the kept one does."""
+    parts = [
+        f"CREATE DATABASE {identifier(name)} OWNER {identifier(owner)} TEMPLATE template0",
+        f"ENCODING {literal(settings['encoding'])} LC_COLLATE {literal(settings['collate'])}",
+        f"LC_CTYPE {literal(settings['ctype'])}",
+    ]
+    provider = settings.get("provider")
+    if provider == "i" and settings.get("locale"):
+        parts.append(f"LOCALE_PROVIDER icu ICU_LOCALE {literal(settings['locale'])}")
+    elif provider == "b" and settings.get("locale"):
+        parts.append(f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {literal(settings['locale'])}")
+    return " ".join(parts)
+
+
+def without(toc: Iterable[str], extensions: Iterable[str], schemas: Iterable[str]) -> list[str]:
+    """The lines of ``pg_restore --list`` without the extensions and schemas that are there already."""
+    gone = {f"EXTENSION - {name}" for name in extensions} | {f"SCHEMA - {name}" for name in schemas}
+    gone |= {f"COMMENT - EXTENSION {name}" for name in extensions}
+    kept = []
+    for line in toc:
+        what = re.sub(r"^\d+; \d+ \d+ ", "", line).rstrip()
+        # A schema's line ends in its owner; an extension's has none.
+        if what in gone or (what.startswith("SCHEMA - ") and what.rpartition(" ")[0] in gone):
+            continue
+        kept.append(line)
+    return kept

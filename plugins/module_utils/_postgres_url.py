@@ -1,0 +1,141 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads a DATABASE_URL as SQLAlchemy does, and says the same to PostgreSQL's own programs by their environment."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+# SQLAlchemy's own pattern: a password ends at the last "@" of what stands before the host, whatever else it holds.
+_URL = re.compile(
+    r"""
+    (?P<scheme>[\w+]+)://
+    (?:(?P<user>[^:/?]*)(?::(?P<password>.*))?@)?
+    (?:\[(?P<ipv6>[^/?\]]+)\]|(?P<host>[^/:?]*))
+    (?::(?P<port>[^/?]*))?
+    (?:/(?P<database>[^?]*))?
+    (?:\?(?P<query>[^@]*))?
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+#: Options of a URL that libpq knows, and the variables that say the same. Those of a driver's own are left out.
+_VARIABLES = {
+    "application_name": "PGAPPNAME",
+    "channel_binding": "PGCHANNELBINDING",
+    "connect_timeout": "PGCONNECT_TIMEOUT",
+    "gssencmode": "PGGSSENCMODE",
+    "hostaddr": "PGHOSTADDR",
+    "krbsrvname": "PGKRBSRVNAME",
+    "options": "PGOPTIONS",
+    "passfile": "PGPASSFILE",
+    "requirepeer": "PGREQUIREPEER",
+    "service": "PGSERVICE",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "sslcert": "PGSSLCERT",
+    "sslcrl": "PGSSLCRL",
+    "sslkey": "PGSSLKEY",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class UrlError(ValueError):
+    """No address of a PostgreSQL database. The message holds nothing of it."""
+
+
+class Target(NamedTuple):
+    """Where a database is, and who asks. ``variables`` are further settings of libpq."""
+
+    hosts: tuple[str, ...]
+    ports: tuple[str, ...]
+    user: str | None
+    password: str | None
+    database: str
+    variables: dict[str, str]
+
+    @property
+    def shown(self) -> str:
+        """The address without user and password."""
+        places = [
+            (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
+            for host, port in zip(self.hosts, self.ports)  # noqa: B905 - Python 3.9 has no strict
+        ]
+        return f"postgresql://{','.join(places)}/{self.database}"
+
+    @property
+    def local(self) -> bool:
+        """Whether the server is on this host."""
+        return all(not host or host.startswith("/") or host in _LOOPBACK for host in self.hosts)
+
+    def environment(self, database: str | None = None) -> dict[str, str]:
+        """The variables by which libpq connects there.
+
+        Args:
+            database: another one on the same server.
+        """
+        found = {"PGCONNECT_TIMEOUT": "10", "PGAPPNAME": "sparklio.rollback"}
+        if self.local:
+            # Without a word on it libpq would encrypt what never leaves this host, which a dump pays for.
+            found["PGSSLMODE"] = "allow"
+        found.update(self.variables)
+        if any(self.hosts):
+            found["PGHOST"] = ",".join(self.hosts)
+        if any(self.ports):
+            found["PGPORT"] = ",".join(self.ports)
+        if self.user:
+            found["PGUSER"] = self.user
+        if self.password:
+            found["PGPASSWORD"] = self.password
+        found["PGDATABASE"] = database or self.database
+        return found
+
+
+def parse(url: str) -> Target:
+    """Return where a URL leads, such as ``postgresql+psycopg://user:password@host:5432/name?sslmode=require``.
+
+    Raises:
+        UrlError: it is no such URL.
+    """
+    match = _URL.fullmatch(url.strip())
+    if match is None or not re.fullmatch(r"postgres(ql)?(\+\w+)?", match["scheme"]):
+        raise UrlError("it is no URL of PostgreSQL, such as postgresql://user:password@host:5432/name")
+    query = parse_qsl(match["query"] or "", keep_blank_values=True)
+    options = dict(query)
+    hosts = [value for name, value in query if name in ("host", "unix_sock")]
+    if hosts:
+        places = [place for value in hosts for place in value.split(",")]
+    else:
+        host = match["ipv6"] or unquote(match["host"] or "")
+        places = host.split(",")
+    split = [_place(place, options.get("port") or match["port"] or "") for place in places]
+    ports = tuple(port for _host, port in split)
+    if any(port and not (port.isdigit() and 0 < int(port) < 65536) for port in ports):
+        raise UrlError("its port is no number from 1 to 65535")
+    database = options.get("dbname") or unquote(match["database"] or "")
+    if not database or "\0" in database:
+        raise UrlError("it names no database")
+    variables = {_VARIABLES[name]: value for name, value in query if name in _VARIABLES and value}
+    ssl = options.get("ssl", "").lower()
+    if ssl and "PGSSLMODE" not in variables:
+        # asyncpg's word for it.
+        variables["PGSSLMODE"] = ssl if ssl in _SSL_MODES else "require" if ssl in ("true", "1", "on") else "prefer"
+    user = options.get("user") or (unquote(match["user"]) if match["user"] else None)
+    password = options.get("password") or (unquote(match["password"]) if match["password"] else None)
+    if "\0" in f"{user}{password}{url}":
+        raise UrlError("it holds a NUL character")
+    return Target(tuple(host for host, _port in split), ports, user, password, database, variables)
+
+
+def _place(text: str, port: str) -> tuple[str, str]:
+    """Split a host from its own port, where it has one, as SQLAlchemy's ``host=one:5432`` does."""
+    match = None if text.startswith("/") else re.fullmatch(r"\[?([^\]]*?)\]?:(\d+)", text)
+    if match and (":" not in match[1] or text.startswith("[")):
+        return match[1], match[2]
+    # A socket is in a directory; libpq adds the name.
+    return re.sub(r"/\.s\.PGSQL\.\d+$", "", text), port
