@@ -152,6 +152,11 @@ def wait_for_lock(process: subprocess.Popen) -> None:
     raise CaseError("the first run ended before it was seen to hold the lock")
 
 
+def script(line: str) -> str:
+    """Return what bash reads from its standard input: in braces, so that no command in it can take the rest away."""
+    return f"set -e\n{{\n{line}\n}} </dev/null\n"
+
+
 def squeeze(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
@@ -219,7 +224,7 @@ def run(case: dict) -> list[str]:
         for fault in case.get("break", []):
             sandbox("break", fault)
         for line in case.get("on_app", []):
-            sandbox("ssh", "app", "bash -s", stdin=f"set -e\n{line}\n")
+            sandbox("ssh", "app", "bash -s", stdin=script(line))
         secrets = observe("secrets")
         if not secrets:
             raise CaseError("no secret was found on the app host, so none could be missed")
@@ -245,7 +250,7 @@ def run(case: dict) -> list[str]:
         wrong += judge(case, code, text, before, observe(), secrets, began)
         for line in case.get("proof", []):
             try:
-                sandbox("ssh", "app", "bash -s", stdin=f"set -e\n{line}\n")
+                sandbox("ssh", "app", "bash -s", stdin=script(line))
             except CaseError as error:
                 wrong.append(f"the proof failed: {error}")
         return wrong
@@ -253,7 +258,7 @@ def run(case: dict) -> list[str]:
         if rival and rival.poll() is None:
             os.killpg(rival.pid, signal.SIGKILL)
         for line in case.get("off_app", []):
-            sandbox("ssh", "app", "bash -s", stdin=f"set -e\n{line}\n")
+            sandbox("ssh", "app", "bash -s", stdin=script(line))
         for fault in reversed(case.get("break", [])):
             sandbox("heal", fault)
 
