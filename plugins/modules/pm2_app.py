@@ -39,6 +39,7 @@ options:
       - Variables of environment files that are about to change. What pm2 was started with it gives on at each restart,
         and there they win over the files.
     type: dict
+    default: {}
     suboptions:
       files:
         description: The environment files; the last one counts.

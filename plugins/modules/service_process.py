@@ -77,6 +77,7 @@ options:
       - O(state=observed) tells which of them the process has; the others give it their values in the files as they are
         now, or take them away.
     type: dict
+    default: {}
     suboptions:
       files:
         description: The environment files; the last one counts.
