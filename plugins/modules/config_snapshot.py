@@ -42,7 +42,7 @@ options:
         description: Who makes it.
         type: str
         default: unknown
-      message:
+      reason:
         description: What for.
         type: str
         default: ""
@@ -70,7 +70,7 @@ EXAMPLES = r"""
     restore_point:
       backups: ~/sparklio_ai_marketing_studio.rollback/backups
       kind: manual
-      message: before I edit them
+      reason: before I edit them
 """
 
 RETURN = r"""
@@ -144,7 +144,7 @@ def keep(root: str, files: list[str], options: dict[str, Any], now: float) -> di
             "kind": options["kind"],
             "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
             "made_by": options["made_by"],
-            "message": options["message"],
+            "message": options["reason"],
             "host": socket.gethostname(),
             "release": runs,
             "artifacts": [artifact],
@@ -171,7 +171,7 @@ def main() -> None:
                     "backups": {"type": "path", "required": True},
                     "kind": {"type": "str", "choices": list(_manifest.KINDS), "default": "manual"},
                     "made_by": {"type": "str", "default": "unknown"},
-                    "message": {"type": "str", "default": ""},
+                    "reason": {"type": "str", "default": ""},
                 },
             },
         },
