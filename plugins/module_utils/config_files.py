@@ -219,7 +219,7 @@ def link_problem(root: str, found: _config.State, wanted: _config.State, states:
 def write_problem(root: str, found: _config.State, wanted: _config.State) -> str | None:
     """Why a file can't be replaced by this user, or None."""
     place = real_place(root, wanted)
-    for folder in {os.path.dirname(place), os.path.dirname(os.path.join(root, wanted.target))}:
+    for folder in (os.path.dirname(place), os.path.dirname(os.path.join(root, wanted.target))):
         if not os.path.isdir(folder):
             return f"there is no directory {folder} for {wanted.target}"
         if not os.access(folder, os.W_OK):
@@ -320,6 +320,6 @@ def clear(root: str, targets: Iterable[str], run_id: str) -> None:
     """Remove what a run that was cut off left beside the files: it may hold secrets."""
     for target in targets:
         path = os.path.join(root, target)
-        for place in {path, os.path.realpath(path)}:
+        for place in (path, os.path.realpath(path)):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(_temporary(place, run_id))
