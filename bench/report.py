@@ -37,7 +37,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(head), line(rule), *[line(row) for row in rows]])
 
 
-def publish(name: str, figures: object, text: str, docs: bool) -> None:
+def publish(name: str, figures: object, text: str, docs: bool, page: Path = DOCS) -> None:
     """Print the text, keep the figures, and replace what the docs hold between the marks of this bench."""
     print(text)
     path = ROOT / ".cache" / "bench" / f"{name}.json"
@@ -46,12 +46,12 @@ def publish(name: str, figures: object, text: str, docs: bool) -> None:
     print(f"\nFigures: {path.relative_to(ROOT)}")
     if docs:
         marks = f"<!-- bin/bench {name} -->", "<!-- end -->"
-        page, found = re.subn(
+        changed, found = re.subn(
             f"({re.escape(marks[0])}\n).*?({re.escape(marks[1])})",
             lambda match: f"{match[1]}\n{text}\n\n{match[2]}",
-            DOCS.read_text(),
+            page.read_text(),
             flags=re.DOTALL,
         )
         if found != 1:
-            raise SystemExit(f"{DOCS} must hold {marks[0]} and {marks[1]} once.")
-        DOCS.write_text(page)
+            raise SystemExit(f"{page} must hold {marks[0]} and {marks[1]} once.")
+        page.write_text(changed)

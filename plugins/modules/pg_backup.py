@@ -131,6 +131,8 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.restore_points i
 
 #: Part of a database's size that its compressed dump usually has: for the first guess of how much there will be.
 USUAL = 0.2
+#: Seconds after which a dump whose progress nobody looks at is stopped.
+ABANDONED = 90
 
 
 class Progress:
@@ -144,6 +146,7 @@ class Progress:
         self.total = sum(sum(sizes) for sizes in self.sizes.values())
         self.done = 0
         self.began = time.monotonic()
+        self.seen = time.time()
 
     def tick(self, child: Child) -> None:
         for line in child.lines():
@@ -156,6 +159,7 @@ class Progress:
                 "before it took them. Free some space there, or name another place: -e rollback_backup_dir=…"
             )
         if self.path:
+            self.watched()
             written = 0
             with contextlib.suppress(FileNotFoundError), os.scandir(os.path.join(self.folder, "dump")) as entries:
                 written = sum(entry.stat().st_size for entry in entries)
@@ -164,6 +168,13 @@ class Progress:
             with open(f"{self.path}.tmp", "w", encoding="utf-8") as stream:
                 json.dump({"done": written, "about": about, "seconds": round(seconds, 1)}, stream)
             os.replace(f"{self.path}.tmp", self.path)
+
+    def watched(self) -> None:
+        """Stop where nobody looks any more: what was started for a playbook must not outlive it for long."""
+        with contextlib.suppress(FileNotFoundError):
+            self.seen = max(self.seen, os.stat(f"{self.path}.seen").st_mtime)
+        if time.time() - self.seen > ABANDONED:
+            raise PostgresError("nobody waits for it any more: ansible-playbook was ended, so the dump was too")
 
 
 @contextlib.contextmanager
@@ -370,7 +381,8 @@ def backup(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
         with unfinished(params["dest"]) as partial:
             meta = dump(session, client, target, server, partial, params, deadline)
             sync_tree(partial)
-    return artifact("database", params["dest"], meta, time.monotonic() - started)
+    kept = artifact("database", params["dest"], meta, 0)
+    return {**kept, "seconds": round(time.monotonic() - started, 3)}
 
 
 def main() -> None:
@@ -407,9 +419,9 @@ def main() -> None:
             "Free some space there, or name another place: -e rollback_backup_dir=…"
         )
     finally:
-        if params["progress"]:
+        for name in (params["progress"], f"{params['progress']}.seen") if params["progress"] else ():
             with contextlib.suppress(OSError):
-                os.unlink(params["progress"])
+                os.unlink(name)
     module.exit_json(changed=True, artifact=kept)
 
 

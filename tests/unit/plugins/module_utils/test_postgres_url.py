@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _postgres_url
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        (
+            "postgresql://sparklio_user:pw@127.0.0.1:5432/sparklio_v4",
+            {"PGHOST": "127.0.0.1", "PGPORT": "5432", "PGUSER": "sparklio_user", "PGPASSWORD": "pw",
+             "PGDATABASE": "sparklio_v4", "PGSSLMODE": "allow"},
+        ),
+        ("postgresql+psycopg://u:p%40s%2F@db.example/x?sslmode=require",
+         {"PGHOST": "db.example", "PGUSER": "u", "PGPASSWORD": "p@s/", "PGDATABASE": "x", "PGSSLMODE": "require"}),
+        ("postgresql+asyncpg://u:p@h/x?ssl=true&prepared_statement_cache_size=0",
+         {"PGHOST": "h", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "x", "PGSSLMODE": "require"}),
+        ("postgresql+asyncpg://u:p@h/x?ssl=verify-full", {"PGHOST": "h", "PGUSER": "u", "PGPASSWORD": "p",
+                                                          "PGDATABASE": "x", "PGSSLMODE": "verify-full"}),
+        ("postgres://u@/x?host=/var/run/postgresql&port=5433",
+         {"PGHOST": "/var/run/postgresql", "PGPORT": "5433", "PGUSER": "u", "PGDATABASE": "x", "PGSSLMODE": "allow"}),
+        ("postgresql+pg8000://u:p@/x?unix_sock=/tmp/.s.PGSQL.5432",
+         {"PGHOST": "/tmp", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "x", "PGSSLMODE": "allow"}),
+        ("postgresql://%2Fvar%2Frun/x", {"PGHOST": "/var/run", "PGDATABASE": "x", "PGSSLMODE": "allow"}),
+        ("postgresql://u:p@[2001:db8::1]:6432/x",
+         {"PGHOST": "2001:db8::1", "PGPORT": "6432", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "x"}),
+        ("postgresql://u:p@/x?host=one:1&host=two:2&target_session_attrs=read-write",
+         {"PGHOST": "one,two", "PGPORT": "1,2", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "x",
+          "PGTARGETSESSIONATTRS": "read-write"}),
+        ("postgresql://u:a:b/c?d@e@h:1/x",
+         {"PGHOST": "h", "PGPORT": "1", "PGUSER": "u", "PGPASSWORD": "a:b/c?d@e", "PGDATABASE": "x"}),
+        ("postgresql:///%EB%B8%8C%EB%9E%9C%EB%93%9C", {"PGDATABASE": "브랜드", "PGSSLMODE": "allow"}),
+    ],
+)  # fmt: skip
+def test_the_programs_are_told_what_the_url_says(url, wanted):
+    found = _postgres_url.parse(url).environment()
+    for name in ("PGCONNECT_TIMEOUT", "PGAPPNAME"):
+        found.pop(name)
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "sqlite:///x.db", "mysql://u:secret@h/x", "postgresql://u:secret@h", "postgresql://u:secret@h:99999/x",
+     "postgresql://u:secret@h:port/x", "host=h password=secret"],
+)  # fmt: skip
+def test_what_is_no_url_is_refused_without_showing_it(url):
+    with pytest.raises(_postgres_url.UrlError) as caught:
+        _postgres_url.parse(url)
+    assert "secret" not in str(caught.value)
+
+
+@given(
+    user=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+    password=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+    database=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+)
+def test_what_is_encoded_comes_back(user, password, database):
+    url = f"postgresql+psycopg://{quote(user, '')}:{quote(password, '')}@h:1/{quote(database, '')}"
+    target = _postgres_url.parse(url)
+    assert (target.user, target.password, target.database) == (user, password, database)
+
+
+def test_the_shown_address_has_no_credentials():
+    target = _postgres_url.parse("postgresql://someone:secret@[::1]:5432/sparklio_v4?sslmode=require")
+    assert target.shown == "postgresql://[::1]:5432/sparklio_v4"
+
+
+def test_another_database_on_the_same_server():
+    target = _postgres_url.parse("postgresql://u:p@h/sparklio_v4")
+    assert target.environment("scratch")["PGDATABASE"] == "scratch"
