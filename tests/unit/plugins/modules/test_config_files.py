@@ -436,6 +436,18 @@ def test_cut_off_between_two_renames_it_is_taken_back(app, keep, restore, monkey
     assert not list(app.root.rglob("*.tmp"))
 
 
+def test_the_selinux_context_is_kept_and_put_back(app, keep, restore, monkeypatch):
+    contexts, given_ = {}, []
+    monkeypatch.setattr(config_files, "_context", lambda path: contexts.get(os.path.basename(path), "usr_t"))
+    monkeypatch.setattr(config_files.os, "setxattr", lambda *arguments: given_.append(arguments[1:]), raising=False)
+    contexts[".env"] = "etc_t"
+    point = keep()
+    assert restore_points.read(str(app.backups / point["id"]))["artifacts"][0]["files"][0]["selinux"] == "etc_t"
+    write(app.root / ".env", b"A=1\n")
+    restore(point)
+    assert given_ == [("security.selinux", b"etc_t\0")]
+
+
 def test_a_full_disk_changes_nothing(app, keep, restore, monkeypatch):
     point = keep()
     write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
