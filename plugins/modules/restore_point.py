@@ -22,7 +22,8 @@ options:
       - V(begin) makes the directory for a new one.
       - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names.
       - V(abandon) removes what was begun and not finished. Nothing else is touched.
-      - V(verified) notes in the manifest that it was verified; with O(how=checksum) it reads every file first.
+      - V(verified) notes in the manifest that it was verified, after it compared the checksum of every file; with
+        O(how=restore), of all but the database's, which were compared when that was restored.
       - V(retired) takes finished ones off the list, to be removed by V(abandon) afterwards.
     type: str
     choices: [begin, finish, abandon, verified, retired]
@@ -86,6 +87,8 @@ options:
     description: With O(state=verified) and O(how=restore), how long that took, in seconds.
     type: float
     default: 0
+extends_documentation_fragment:
+  - sparklio.rollback.journal
 attributes:
   check_mode:
     support: full
@@ -161,6 +164,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, restore_points
+from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
 
 RestorePointError = restore_points.RestorePointError
 
@@ -224,7 +228,7 @@ def verified(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     place = restore_points.folder(backups, point_id)
     manifest = restore_points.read(place)
     started = time.monotonic()
-    names = [artifact["name"] for artifact in manifest["artifacts"]]
+    names = [item["name"] for item in manifest["artifacts"] if how == "checksum" or item["name"] != "database"]
     found = restore_points.problem(place, manifest, names)
     if found:
         raise RestorePointError(found)
@@ -280,6 +284,7 @@ def main() -> None:
             "message": {"type": "str", "default": ""},
             "how": {"type": "str", "choices": ["restore", "checksum"], "default": "checksum"},
             "seconds": {"type": "float", "default": 0},
+            "journal": JOURNAL_SPEC,
         },
         required_if=[
             ("state", "finish", ["id"]),
@@ -291,7 +296,8 @@ def main() -> None:
     )
     params = module.params
     try:
-        result = act(params, module.check_mode, time.time())
+        with Recorder(params["journal"], module.check_mode, "restore_point").heartbeat():
+            result = act(params, module.check_mode, time.time())
     except RestorePointError as exc:
         module.fail_json(msg=f"{exc}.")
     except _manifest.ManifestError as exc:
