@@ -259,6 +259,15 @@ class Stager:
         artifacts.link_tree(built, content, not_built)
         self.cache.put("frontend", key, content, build_id=build_id(built), origin="built")
 
+    def edited_since(self) -> bool:
+        """Whether an environment file that is to be left is younger than the build, which may not know it then."""
+        try:
+            built = os.stat(os.path.join(self.live_next, "BUILD_ID")).st_mtime
+        except FileNotFoundError:
+            return False
+        live = [os.path.join(self.params["live"], name) for name in self.params["env_from"]]
+        return any(os.path.exists(path) and os.stat(path).st_mtime > built + 1 for path in live)
+
     def plan(self) -> dict:
         packages_key, key = self.keys(self.params["target"], self.environment)
         former_packages, former = self.keys(self.params["current"], self.former_environment)
@@ -294,7 +303,10 @@ class Stager:
             self.build(plan["packages_key"], plan["key"])
         elif plan["packages"] != "unchanged":
             self.provide_packages(plan["packages_key"])
-        self.cache.adopt("frontend", plan["former_key"], self.live_next, not_built, build_id=plan["former_build_id"])
+        if not self.edited_since():
+            self.cache.adopt(
+                "frontend", plan["former_key"], self.live_next, not_built, build_id=plan["former_build_id"]
+            )
         manifest = self.cache.get("frontend", plan["key"])
         if manifest is None:
             raise artifacts.ArtifactError(

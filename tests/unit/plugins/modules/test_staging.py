@@ -236,6 +236,17 @@ def test_environment_files_to_come_are_built_with_and_those_that_serve_stay(buil
     assert build(check=True, **same, env_from={".env.local": ""})["action"] == "build"
 
 
+def test_a_build_is_not_kept_under_files_that_were_edited_after_it(build, tmp_path):
+    same = {"current": {"lock": "l1", "frontend_tree": "t1"}, "target": {"lock": "l1", "frontend_tree": "t1"}}
+    (tmp_path / "kept").write_text("NEXT_PUBLIC_A=2")
+    built = (build.live / ".next/BUILD_ID").stat().st_mtime
+    os.utime(build.live / ".env.local", (built + 60, built + 60))
+    build(**same, env_from={".env.local": str(tmp_path / "kept")})
+    (build.live / ".env.local").write_text("NEXT_PUBLIC_A=2")
+    (tmp_path / "kept").write_text("NEXT_PUBLIC_A=1")
+    assert build(check=True, **same, env_from={".env.local": str(tmp_path / "kept")})["action"] == "build"
+
+
 def test_another_lock_file_installs_packages_once(build):
     found = build(target=NEW_LOCK)
     assert (found["action"], found["packages"]) == ("build", "build")
