@@ -20,7 +20,7 @@ options:
     description: Name of the tag.
     type: str
     required: true
-  message:
+  annotation:
     description: Its message.
     type: str
     default: Deployment backup
@@ -52,7 +52,7 @@ EXAMPLES = r"""
   sparklio.rollback.release_tag:
     path: ~/sparklio_ai_marketing_studio
     name: v4.0.20250115-070000
-    message: Before the release of the new editor
+    annotation: Before the release of the new editor
 
 - name: Push the tag
   sparklio.rollback.release_tag:
@@ -116,7 +116,7 @@ def act(params: dict[str, Any], check: bool) -> dict[str, Any]:
                 "--",
                 name,
                 commit,
-                text_input=params["message"] + "\n",
+                text_input=params["annotation"] + "\n",
             )
         return {**result, "changed": there is None}
     if params["state"] == "absent":
@@ -139,7 +139,7 @@ def main() -> None:
         argument_spec={
             "path": {"type": "path", "required": True},
             "name": {"type": "str", "required": True},
-            "message": {"type": "str", "default": "Deployment backup"},
+            "annotation": {"type": "str", "default": "Deployment backup"},
             "state": {"type": "str", "choices": ["present", "pushed", "absent"], "default": "present"},
             "remote": {"type": "str", "default": "origin"},
         },

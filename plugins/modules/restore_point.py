@@ -74,7 +74,7 @@ options:
     description: With O(state=finish), who made it.
     type: str
     default: unknown
-  message:
+  purpose:
     description: With O(state=finish), what for, such as the message of a deploy.
     type: str
     default: ""
@@ -121,7 +121,7 @@ EXAMPLES = r"""
     id: "{{ point.id }}"
     artifacts: ["{{ environment_files.artifact }}"]
     release: {commit: 3f2a9c5e41b07d68a1c2f4e5d6b7a8c9d0e1f203, tag: v4.0.20250115-1600, branch: main}
-    message: Before the release of the new editor
+    purpose: Before the release of the new editor
 """
 
 RETURN = r"""
@@ -203,7 +203,7 @@ def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "kind": point_id.split("-")[1],
         "made_at": stamp(restore_points.epoch(point_id)),
         "made_by": params["made_by"],
-        "message": params["message"],
+        "message": params["purpose"],
         "host": socket.gethostname(),
         "release": runs,
         "artifacts": params["artifacts"],
@@ -281,7 +281,7 @@ def main() -> None:
                 "options": {"commit": {"type": "str"}, "tag": {"type": "str"}, "branch": {"type": "str"}},
             },
             "made_by": {"type": "str", "default": "unknown"},
-            "message": {"type": "str", "default": ""},
+            "purpose": {"type": "str", "default": ""},
             "how": {"type": "str", "choices": ["restore", "checksum"], "default": "checksum"},
             "seconds": {"type": "float", "default": 0},
             "journal": JOURNAL_SPEC,

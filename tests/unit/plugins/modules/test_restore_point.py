@@ -36,7 +36,7 @@ def info(call, backups, **options):
 
 
 def test_a_restore_point_is_made_private_and_whole(call, backups, make):
-    made = make(message="배포 전", release={"commit": COMMIT, "tag": "v4.0.20250115-1600", "branch": "main"})
+    made = make(purpose="배포 전", release={"commit": COMMIT, "tag": "v4.0.20250115-1600", "branch": "main"})
     assert made["changed"]
     assert oct(os.stat(made["path"]).st_mode & 0o777) == "0o700"
     for place, _folders, names in os.walk(made["path"]):

@@ -67,7 +67,7 @@ def test_what_a_tag_keeps_is_known_again(name):
 
 def test_a_tag_is_made_once_and_pushed(call, git, tmp_path):
     commit = git.commit({"a": "1"})
-    options = {"path": str(git.path), "name": TAG, "message": "배포 전"}
+    options = {"path": str(git.path), "name": TAG, "annotation": "배포 전"}
     assert call(release_tag, True, **options)["changed"] and git("tag") == ""
     assert call(release_tag, **options)["commit"] == commit
     assert git("cat-file", "-t", TAG) == "tag" and "배포 전" in git("cat-file", "tag", TAG)
