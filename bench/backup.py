@@ -40,8 +40,9 @@ CREATE TABLE brand_learnings (id bigserial PRIMARY KEY, brand_id int, weight flo
 INSERT INTO users (email, name) SELECT 'user' || i || '@example.com', '사용자 ' || i FROM generate_series(1, {users}) i;
 INSERT INTO workflows (user_id, kind, state, payload) SELECT i % 1000, 'campaign', 'done', jsonb_build_object(
     'prompt', repeat('스파클리오 캠페인 문구를 만들어 주세요 ', 3),
-    'run', md5(i::text), 'scores', array[i % 7, i % 11, i % 13], 'agent', 'copywriter', 'result', jsonb_build_object('title', '여름 할인 ' || i, 'body',
-    repeat('Summer sale for brand ' || (i % 100) || '. ', 5))) FROM generate_series(1, {rows}) i;
+    'run', md5(i::text), 'scores', array[i % 7, i % 11, i % 13], 'agent', 'copywriter',
+    'result', jsonb_build_object('title', '여름 할인 ' || i,
+    'body', repeat('Summer sale for brand ' || (i % 100) || '. ', 5))) FROM generate_series(1, {rows}) i;
 INSERT INTO assets (name, kind, meta, caption) SELECT 'asset-' || i || '.png', 'image',
     jsonb_build_object('w', 1024, 'h', 768, 'sha', md5(i::text)), repeat('caption ' || i || ' ', 8)
     FROM generate_series(1, {rows}) i;

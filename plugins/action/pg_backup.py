@@ -19,6 +19,8 @@ LOOK = 1.0
 SHOW = 2.0
 #: A job that nobody has looked at for so long stops by itself; so long, then, the host may be out of reach.
 PATIENCE = 60.0
+GONE = "sparklio-gone"
+KILLED = "The database was not backed up: it was killed on the host. Run it again."
 
 
 class ActionModule(ActionBase):
@@ -63,12 +65,12 @@ class ActionModule(ActionBase):
         place = shlex.quote(progress)
         look = f"cat {shlex.quote(answer)}; echo; cat {place} 2>/dev/null; touch {place}.seen"
         deadline = time.monotonic() + limit
-        shown, lost, pause = time.monotonic(), None, 0.2
+        shown, lost, pause, alive, gone = time.monotonic(), None, 0.2, "", 0
         while True:
             time.sleep(pause)
             pause = min(LOOK, pause * 1.5)
             try:
-                seen = self._low_level_execute_command(look, sudoable=True).get("stdout", "")
+                seen = self._low_level_execute_command(look + alive, sudoable=True).get("stdout", "")
                 lost = None
             except AnsibleConnectionFailure as exc:
                 lost = lost or time.monotonic()
@@ -82,16 +84,20 @@ class ActionModule(ActionBase):
                 return {"failed": True, "msg": f"What became of the backup can't be read: {answer} holds no answer."}
             if "cmd" in result:
                 # What the wrapper says of a module that ended without an answer.
-                return {
-                    "failed": True,
-                    "msg": "The database was not backed up: it was killed on the host. Run it again.",
-                }
+                return {"failed": True, "msg": KILLED}
             if not result.get("started") or result.get("finished"):
                 return result
             if time.monotonic() > deadline:
                 return {"failed": True, "msg": "The database was not backed up: no answer came in time. Run it again."}
+            rest, dead, _more = rest.partition(GONE)
+            # Twice, since the answer is written a moment after the module has ended.
+            gone = gone + 1 if dead else 0
+            if gone > 1:
+                return {"failed": True, "msg": KILLED}
             state = self.parsed(rest)
-            if state and time.monotonic() - shown >= SHOW:
+            if state and state.get("pid"):
+                alive = f"; kill -0 {int(state['pid'])} 2>/dev/null || echo {GONE}"
+            if state and "done" in state and time.monotonic() - shown >= SHOW:
                 shown = time.monotonic()
                 line = _transfer.line("database", state["done"], state["about"], state["seconds"])
                 self._display.display(self.prefix + line)

@@ -135,6 +135,13 @@ USUAL = 0.2
 ABANDONED = 90
 
 
+def tell(path: str, **state: Any) -> None:
+    """Leave word of how far it is, for whoever looks, with whom to look for."""
+    with open(f"{path}.tmp", "w", encoding="utf-8") as stream:
+        json.dump({"pid": os.getpid(), **state}, stream)
+    os.replace(f"{path}.tmp", path)
+
+
 class Progress:
     """Says how far the dump is, in a file, and stops it where the disk gets full."""
 
@@ -165,9 +172,7 @@ class Progress:
                 written = sum(entry.stat().st_size for entry in entries)
             about = _postgres.estimate(written, self.done, USUAL, self.total)
             seconds = time.monotonic() - self.began
-            with open(f"{self.path}.tmp", "w", encoding="utf-8") as stream:
-                json.dump({"done": written, "about": about, "seconds": round(seconds, 1)}, stream)
-            os.replace(f"{self.path}.tmp", self.path)
+            tell(self.path, done=written, about=about, seconds=round(seconds, 1))
 
     def watched(self) -> None:
         """Stop where nobody looks any more: what was started for a playbook must not outlive it for long."""
@@ -409,6 +414,8 @@ def main() -> None:
     )
     params = module.params
     try:
+        if params["progress"]:
+            tell(params["progress"])
         with postgres.orderly(), Recorder(params["journal"], module.check_mode, "database").heartbeat():
             kept = backup(module, params)
     except PostgresError as exc:

@@ -25,6 +25,8 @@ WORK = "/tmp/pgb-test"
 
 ROLE = f"""
 DROP DATABASE IF EXISTS pgb WITH (FORCE);
+DROP DATABASE IF EXISTS pgb_verify_0123abcd;
+DROP DATABASE IF EXISTS pgb_verify_other;
 DROP ROLE IF EXISTS pgb_user;
 CREATE ROLE pgb_user LOGIN PASSWORD '{PASSWORD.replace("'", "''")}';
 ALTER ROLE pgb_user SET statement_timeout = '40ms';
@@ -128,7 +130,7 @@ def verify(artifact: dict, **options) -> dict:
 
 
 def left() -> str:
-    return shell(f"ls -A {WORK}; pgrep -x pg_dump; pgrep -x pg_restore; true").strip()
+    return shell(f"ls -A {WORK}; pgrep -r D,R,S -x pg_dump; pgrep -r D,R,S -x pg_restore; true").strip()
 
 
 def scratch() -> str:
@@ -216,7 +218,7 @@ def test_one_flipped_bit_is_found_before_anything_is_restored():
     [
         ({"url": URL.replace("canary", "wrong")}, "password authentication failed"),
         ({"url": URL.replace(":5432/", ":1/")}, "Connection refused"),
-        ({"url": URL.replace("/pgb", "/absent")}, 'database "absent" does not exist'),
+        ({"url": URL.replace("5432/pgb", "5432/absent")}, 'database "absent" does not exist'),
         ({"bin_dir": f"{WORK}/../pgb-bin"}, "pg_dump is older than the server: 14.2"),
         ({"bin_dir": "/nowhere"}, "psql is missing"),
         ({"disk_factor": 1e9}, "should be free"),
@@ -255,7 +257,7 @@ def test_a_disk_that_gets_full_leaves_nothing():
     try:
         found = backup(dest="/dev/shm/pgb/database", disk_factor=0, reserve_mb=0)
         assert "No space left" in found["msg"], found
-        assert shell("ls -A /dev/shm/pgb; pgrep -x pg_dump; true") == "fill"
+        assert shell("ls -A /dev/shm/pgb; pgrep -r D,R,S -x pg_dump; true") == "fill"
     finally:
         shell("rm -rf /dev/shm/pgb")
 
@@ -275,14 +277,15 @@ def test_killed_in_the_middle_pg_dump_ends_too_and_the_next_one_is_whole(signal)
     running = start("sparklio.rollback.pg_backup", {"url": URL, "dest": f"{WORK}/database"})
     try:
         seen = until(
-            "pgrep -x pg_dump >/dev/null && cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' >/tmp/pgb-cmdlines && "
+            "pgrep -r D,R,S -x pg_dump >/dev/null && "
+            "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' >/tmp/pgb-cmdlines && "
             f"sleep 0.5 && pkill -{signal} -f 'AnsiballZ_pg_backup[.]py'"
         )
         assert seen == ""
         assert "canary" not in shell("cat /tmp/pgb-cmdlines")
         time.sleep(1)
         assert "database" not in left().split()
-        assert shell("pgrep -x pg_dump; true") == ""
+        assert shell("pgrep -r D,R,S -x pg_dump; true") == ""
         running.wait(60)
     finally:
         running.kill()
@@ -301,9 +304,9 @@ def test_a_verification_that_was_killed_is_swept_by_the_next_and_nothing_else_is
         {"path": f"{WORK}/database", "artifact": artifact, "url": URL, "admin_command": ADMIN},
     )
     # Over a pipeline its own command line says nothing of it: it is whoever holds the lifeline.
-    until("line=$(ps -o ppid= -p $(pgrep -ox pg_restore)) && kill -KILL $(ps -o ppid= -p $line)")
+    until("line=$(ps -o ppid= -p $(pgrep -r D,R,S -ox pg_restore)) && kill -KILL $(ps -o ppid= -p $line)")
     running.wait(60)
-    assert shell("sleep 0.5; pgrep -x pg_restore; true") == ""
+    assert shell("sleep 0.5; pgrep -r D,R,S -x pg_restore; true") == ""
     assert len(scratch().split()) == 3
     proof = verify(artifact)
     assert proof["verdict"] == "pass", proof
