@@ -32,6 +32,7 @@ CREATE DATABASE sparklio_bench OWNER sparklio_bench;
 # What Sparklio holds: users, workflows with their JSON, assets with captions, learned weights.
 FILL = """
 SET ROLE sparklio_bench;
+SET max_parallel_maintenance_workers = 0;
 CREATE TABLE users (id bigserial PRIMARY KEY, email text UNIQUE, name text, created_at timestamptz DEFAULT now());
 CREATE TABLE workflows (id bigserial PRIMARY KEY, user_id int, kind text, state text, payload jsonb,
     at timestamptz DEFAULT now());
@@ -106,7 +107,7 @@ def main() -> None:
     psql(PREPARE)
     try:
         psql(FILL.format(users=rows // 6, rows=rows), "sparklio_bench")
-        psql("VACUUM ANALYZE; CHECKPOINT;", "sparklio_bench")
+        psql("VACUUM (ANALYZE, PARALLEL 0); CHECKPOINT;", "sparklio_bench")
         shell(f"rm -rf {WORK}; mkdir -m 700 {WORK}")
         version = psql("SHOW server_version")
         size = int(psql("SELECT pg_database_size('sparklio_bench')"))
