@@ -120,7 +120,7 @@ def test_a_child_and_its_children_die_with_us_even_by_sigkill(tmp_path):
     script = (
         "import os, sys, time\n"
         "from ansible_collections.sparklio.rollback.plugins.module_utils import postgres\n"
-        f"postgres.Child(['/bin/sh', '-c', 'cd {tmp_path}; sleep 61 & echo $! >tmp; mv tmp pid; wait'], dict(os.environ))\n"
+        f"postgres.Child(['/bin/sh', '-c', 'cd {tmp_path}; sleep 61 & echo $! >t; mv t pid; wait'], dict(os.environ))\n"
         "time.sleep(60)\n"
     )
     parent = subprocess.Popen(
