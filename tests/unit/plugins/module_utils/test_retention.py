@@ -38,6 +38,12 @@ def test_other_artifacts_do_not_push_out_the_last_database():
     assert len(gone) == 17
 
 
+def test_the_newest_verified_one_stays_beyond_any_count():
+    proven = {"how": "restore"}
+    points = [point("a", 40), point("b", 50, verified=proven), point("c", 60, verified=proven)]
+    assert _retention.expired(points, keep=1, days=30) == ["c"]
+
+
 def test_damaged_ones_count_for_nothing():
     points = [point("bad", 40, whole=False), point("good", 50), point("old", 60)]
     assert _retention.expired(points, keep=1, days=30) == ["old", "bad"]

@@ -22,6 +22,8 @@ def make(call, backups):
         begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
         dest = os.path.join(begun["partial"], "redis")
         restore_points.write(os.path.join(dest, "dump.json"), text)
+        os.chmod(os.path.join(dest, "dump.json"), 0o644)
+        os.chmod(dest, 0o755)
         artifact = restore_points.artifact("redis", dest, {}, 0.1)
         return call(
             restore_point,
@@ -40,6 +42,7 @@ def test_a_restore_point_is_made_private_and_whole(call, backups, make):
     assert made["changed"]
     assert oct(os.stat(made["path"]).st_mode & 0o777) == "0o700"
     for place, _folders, names in os.walk(made["path"]):
+        assert os.stat(place).st_mode & 0o777 == 0o700
         assert all(os.stat(os.path.join(place, name)).st_mode & 0o777 == 0o600 for name in names)
     found = info(call, backups)
     assert found["newest"] == made["id"]
