@@ -46,6 +46,24 @@ options:
         description: What for.
         type: str
         default: ""
+      run:
+        description:
+          - Run whose journal gets what the run is, with the id of the restore point as C(restore_point). Spares a task
+            where every second counts.
+        type: dict
+        suboptions:
+          state_dir:
+            description: State directory on the host.
+            type: path
+            required: true
+          run_id:
+            description: The run that holds the lock.
+            type: str
+            required: true
+          record:
+            description: What is written with the event C(run).
+            type: dict
+            required: true
 attributes:
   check_mode:
     support: full
@@ -121,6 +139,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     restore_points,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
+from ansible_collections.sparklio.rollback.plugins.module_utils.journal import RunError, State
 
 
 def release(root: str) -> dict[str, Any]:
@@ -172,6 +191,14 @@ def main() -> None:
                     "kind": {"type": "str", "choices": list(_manifest.KINDS), "default": "manual"},
                     "made_by": {"type": "str", "default": "unknown"},
                     "reason": {"type": "str", "default": ""},
+                    "run": {
+                        "type": "dict",
+                        "options": {
+                            "state_dir": {"type": "path", "required": True},
+                            "run_id": {"type": "str", "required": True},
+                            "record": {"type": "dict", "required": True},
+                        },
+                    },
                 },
             },
         },
@@ -196,7 +223,11 @@ def main() -> None:
             result = {"artifact": artifact}
         else:
             result = keep(params["root"], params["files"], params["restore_point"], time.time())
-    except (config_files.ConfigError, GitError, OSError) as exc:
+            run = params["restore_point"]["run"]
+            if run:
+                record = {**run["record"], "restore_point": result["id"]}
+                State(run["state_dir"]).append(run["run_id"], "run", **record)
+    except (config_files.ConfigError, GitError, RunError, OSError) as exc:
         module.fail_json(msg=f"The environment files can't be kept: {exc}. Mend that and run it again.")
     module.exit_json(changed=True, **result)
 

@@ -107,6 +107,17 @@ def test_a_snapshot_is_private_whole_and_byte_for_byte(app, keep):
     assert "artifact" not in made
 
 
+def test_the_run_that_it_is_made_for_is_journaled_with_it(app, call):
+    state, journal = journal_of(app)
+    run = {"state_dir": journal["state_dir"], "run_id": "run1", "record": {"level": 2}}
+    options = {"backups": str(app.backups), "kind": "level2", "run": run}
+    call(config_snapshot, check=True, root=str(app.root), restore_point=options)
+    assert state.read("run1") == []
+    made = call(config_snapshot, root=str(app.root), restore_point=options)
+    record = state.read("run1")[0]
+    assert (record["event"], record["level"], record["restore_point"]) == ("run", 2, made["id"])
+
+
 def test_an_artifact_for_a_restore_point_of_others(app, call, tmp_path):
     dest = tmp_path / ".partial-x" / "environment"
     dest.parent.mkdir()
