@@ -63,10 +63,17 @@ def digest(parts: Mapping[str, str] | Sequence[str]) -> str:
     return total.hexdigest()
 
 
+def with_twins(tags: Iterable[Mapping[str, Any]], names: Iterable[str]) -> list[str]:
+    """Return the names of tags, and of all others on the same commits: a backup before a deploy puts one more there."""
+    tags, wanted = list(tags), set(names)
+    commits = {item["commit"] for item in tags if item["tag"] in wanted}
+    return sorted(wanted | {item["tag"] for item in tags if item["commit"] in commits})
+
+
 def last_good(
     tags: Iterable[Mapping[str, Any]], current_commit: str, bad: Iterable[str], limit: int = 5
 ) -> list[dict[str, Any]]:
-    """Return the tags worth offering as a target, newest first.
+    """Return the tags worth offering as a target, newest first: of each commit its first, which is the release's own.
 
     Left out: what runs now, what is newer than it, and releases that an earlier run left because they were bad.
 
@@ -79,10 +86,14 @@ def last_good(
     tags = list(tags)
     avoid = set(bad)
     dates = [item["date"] for item in tags if item["commit"] == current_commit]
-    newest = max(dates) if dates else None
+    newest = min(dates) if dates else None
+    first = {item["commit"]: item for item in sorted(tags, key=lambda item: item["date"], reverse=True)}
     good = [
         dict(item)
         for item in tags
-        if item["commit"] != current_commit and item["tag"] not in avoid and (newest is None or item["date"] <= newest)
+        if first[item["commit"]] is item
+        and item["commit"] != current_commit
+        and item["tag"] not in avoid
+        and (newest is None or item["date"] <= newest)
     ]
     return good[:limit]

@@ -247,6 +247,7 @@ def gather(module: AnsibleModule) -> dict:
         warnings.append(f"a dry run fetches no tags; {params['remote']} may have it: git fetch --tags in the clone")
     tags = all_tags(repo, params["tag_pattern"])
     bad = _journal.left_because_bad(State(params["state_dir"]).summaries()) if params["state_dir"] else []
+    bad = _releases.with_twins(tags, bad)
     last_good = _releases.last_good(tags, head, bad)
     offer = ", ".join(item["tag"] for item in last_good) or "there is no earlier release in this clone"
     commit, problems = find_target(repo, params, offer, warnings)

@@ -78,6 +78,20 @@ def test_what_is_offered_is_older_and_was_not_left_for_being_bad():
     assert [item["tag"] for item in _releases.last_good(known, "other", [])] == ["v5", "v4", "v3", "v2", "v1"]
 
 
+def test_tags_that_backups_put_on_a_release_are_no_releases_of_their_own():
+    def tag(name, commit, date):
+        return {"tag": name, "commit": commit, "date": date}
+
+    # Deployed: 1, 2 (bad), back to 1, 3. Before each deploy a backup tagged what ran.
+    known = [tag("b3", "c3", 9), tag("v3", "c3", 8), tag("b1b", "c1", 7), tag("b2", "c2", 6), tag("v2", "c2", 5)]
+    known += [tag("b1", "c1", 4), tag("v1", "c1", 3), tag("v0", "c0", 1)]
+    bad = _releases.with_twins(known, ["b2"])
+    assert bad == ["b2", "v2"]
+    assert [item["tag"] for item in _releases.last_good(known, "c3", bad)] == ["v1", "v0"]
+    # What came after the release that runs is not offered, although a backup tagged that again later.
+    assert [item["tag"] for item in _releases.last_good(known, "c1", [])] == ["v0"]
+
+
 @given(st.permutations(["v1", "v2", "v3", "v4"]), st.sampled_from(["cv1", "cv2", "cv3", "cv4", "x"]))
 def test_what_runs_now_is_never_offered(names, current):
     assert all(item["commit"] != current for item in _releases.last_good(tags(*names), current, []))
