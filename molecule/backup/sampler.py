@@ -9,7 +9,8 @@ from urllib.parse import unquote
 HOME = Path.home()
 FOUND = HOME / "backup-sampled"
 TEXT = (HOME / "sparklio_ai_marketing_studio/backend/.env").read_text(encoding="utf-8")
-SECRETS = [value for value in re.findall(r"://[^:\s]*:([^@\s]+)@", TEXT) + re.findall(r"SECRET_KEY=(\S+)", TEXT) if value]
+FOUND_IN_FILE = re.findall(r"://[^:\s]*:([^@\s]+)@", TEXT) + re.findall(r"SECRET_KEY=(\S+)", TEXT)
+SECRETS = [value for value in FOUND_IN_FILE if value]
 WANTED = {value.encode() for secret in SECRETS for value in (secret, unquote(secret))}
 count, hits = 0, set()
 deadline = time.monotonic() + float(sys.argv[1])

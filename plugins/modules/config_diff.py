@@ -41,8 +41,8 @@ options:
     type: str
   tag:
     description:
-      - Release to go back to the configuration of. The newest restore point that was made while it ran; one that a level
-        made, of what it went away from, only where there is no other.
+      - Release to go back to the configuration of. The newest restore point that was made while it ran; one that a
+        level made, of what it went away from, only where there is no other.
     type: str
   code:
     description: Directory of each service's Python code, relative to O(root), in which needed variables are looked for.
