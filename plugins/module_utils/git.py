@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 
+from ansible_collections.sparklio.rollback.plugins.module_utils import _releases
+
 _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_PAGER": "cat",
@@ -110,9 +112,10 @@ class Repository:
             return None
 
     def tag(self, commit: str, pattern: str = "v*") -> str | None:
-        """The newest release tag on exactly this commit, or None."""
-        output = self.run("tag", "--points-at", commit, "--sort=-creatordate", "--list", pattern)
-        return output.split("\n", 1)[0] or None
+        """The release's own tag on exactly this commit, or None: the first one, since backups put later ones there."""
+        names = self.run("tag", "--points-at", commit, "--sort=creatordate", "--list", pattern).split()
+        own = [name for name in names if _releases.tag_problem(name) is None]
+        return next(iter(own or names), None)
 
     def unlock(self) -> str | None:
         """Move an ``index.lock`` that a killed git left behind out of the way, and return its new name."""

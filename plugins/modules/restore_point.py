@@ -44,8 +44,11 @@ options:
   root:
     description:
       - The application's clone. O(state=begin) returns what is checked out there as RV(release).
-      - With O(state=finish), the same commit must still be checked out, and its newest tag is noted.
+      - With O(state=finish), the same commit must still be checked out.
     type: path
+  backup_tag:
+    description: With O(state=finish), the tag that was put on the commit for this restore point.
+    type: str
   artifacts:
     description: With O(state=finish), what the modules that made the artifacts returned as C(artifact).
     type: list
@@ -65,7 +68,7 @@ options:
         description: Full id of the commit.
         type: str
       tag:
-        description: Its newest release tag.
+        description: Its own tag, which is the first one on that commit.
         type: str
       branch:
         description: The branch, none where a tag or a commit is checked out.
@@ -206,6 +209,7 @@ def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "message": params["purpose"],
         "host": socket.gethostname(),
         "release": runs,
+        "backup_tag": params["backup_tag"],
         "artifacts": params["artifacts"],
         "skipped": params["skipped"],
         "verified": None,
@@ -273,6 +277,7 @@ def main() -> None:
             "id": {"type": "str"},
             "ids": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path"},
+            "backup_tag": {"type": "str"},
             "artifacts": {"type": "list", "elements": "dict", "default": []},
             "skipped": {"type": "list", "elements": "dict", "default": []},
             "release": {

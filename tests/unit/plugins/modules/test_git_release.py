@@ -201,9 +201,9 @@ def test_a_missing_git_is_named(tmp_path):
         Repository(str(tmp_path), str(tmp_path / "no-git")).run("status")
 
 
-def test_the_newest_tag_on_a_commit_is_its_name(clone):
+def test_the_first_tag_on_a_commit_is_its_name(clone):
     repo = Repository(str(clone.path))
     clone("tag", "v3", "v2^{commit}")
     clone("tag", "-a", "v9", "-m", "x", "v2^{commit}", date=4000000000)
-    assert repo.tag(clone.bad) == "v9" and repo.tag(clone.good) == "v1"
+    assert repo.tag(clone.bad) == "v2" and repo.tag(clone.good) == "v1"
     assert repo.commit_of("refs/tags/v9") == clone.bad and repo.commit_of("--help") is None

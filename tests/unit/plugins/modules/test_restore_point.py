@@ -221,3 +221,19 @@ def test_ids_are_no_paths(call, backups):
             in call(restore_point, backups=str(backups), state="abandon", id=name)["msg"]
         )
         assert "is not the id of a restore point" in info(call, backups, id=name)["msg"]
+
+
+def test_a_release_keeps_its_own_tag(call, backups, git):
+    git.commit({"a": "1"}, tag="v4.0.20250115-1600", date="2025-01-15T16:00:00")
+    git("tag", "-a", "v4.0.20250116-090000", "-m", "backup", date="2025-01-16T09:00:00")
+    begun = call(restore_point, backups=str(backups), state="begin", root=str(git.path))
+    assert begun["release"]["tag"] == "v4.0.20250115-1600"
+    options = {"backups": str(backups), "state": "finish", "id": begun["id"], "root": str(git.path)}
+    git.commit({"a": "2"})
+    moved = call(restore_point, **options, release=begun["release"])
+    assert "another commit was checked out meanwhile" in moved["msg"]
+    git("reset", "-q", "--hard", "HEAD~1")
+    made = call(restore_point, **options, release=begun["release"], backup_tag="v4.0.20250116-090000")
+    with open(os.path.join(made["path"], "manifest.json"), encoding="utf-8") as stream:
+        manifest = json.load(stream)
+    assert manifest["release"] == {**begun["release"]} and manifest["backup_tag"] == "v4.0.20250116-090000"
