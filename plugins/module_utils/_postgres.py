@@ -93,9 +93,8 @@ def estimate(written: int, done: float, usual: float, total: float) -> int:
     """
     guess = total * usual
     if done > 0 and total > 0:
-        # The more is done, the more it says about the rest.
-        share = min(1.0, done / total)
-        guess = share * (written / share) + (1 - share) * guess
+        # What is there counts as it is, and the rest as usual.
+        guess = written + (1 - min(1.0, done / total)) * guess
     return max(int(guess), written)
 
 

@@ -73,6 +73,7 @@ attributes:
   check_mode:
     support: partial
     description: Compares the checksums only.
+    details: Nothing is restored then, since that makes a scratch database.
   diff_mode:
     support: none
     description: The data are never shown.
