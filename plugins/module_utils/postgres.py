@@ -392,7 +392,8 @@ def read_content(
     try:
         large_objects = session.json(_content_manifest.LARGE_OBJECTS, left()) if hashed else None
         for table in tables:
-            table.update(session.json(_content_manifest.content_of(table, hashed), left()))
+            question = _content_manifest.content_of(table, hashed, server["number"] >= 140000)
+            table.update(session.json(question, left()))
         sequences = session.json(_content_manifest.SEQUENCES, left())
         extensions = session.json(_content_manifest.EXTENSIONS)
         objects = session.json(_content_manifest.OBJECTS)
