@@ -37,8 +37,8 @@ _OURS = """
                     AND d.objid = {object}.oid AND d.deptype = 'e')"""
 _OUR_RELATIONS = _OURS.format(catalog="pg_catalog.pg_class", object="c")
 
-#: Types whose values are hashed as they are stored, at a fraction of the cost. All others are made text first: they have
-#: no hash, or one that is the same for 1.0 and 1.00 (which jsonb has for the numbers in it).
+#: Types whose values are hashed as they are stored, at a fraction of the cost. All others are made text first: they
+#: have no hash, or one that is the same for 1.0 and 1.00 (as jsonb has for the numbers in it).
 _BINARY = (
     "'boolean', 'smallint', 'integer', 'bigint', 'real', 'double precision', 'date', 'timestamp without time zone', "
     "'timestamp with time zone', 'uuid', 'bytea', 'jsonb'"
