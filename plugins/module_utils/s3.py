@@ -23,6 +23,23 @@ ENV_KEYS = {
     "bucket": ["S3_BUCKET", "MINIO_BUCKET", "S3_BUCKET_NAME", "MINIO_BUCKET_NAME"],
     "region": ["S3_REGION", "MINIO_REGION", "AWS_REGION"],
 }
+#: The options that say where the object store is, and with which of the application's variables.
+SPEC: dict[str, Any] = {
+    "env_file": {"type": "path", "required": True},
+    "endpoint": {"type": "str"},
+    "bucket": {"type": "str", "default": "sparklio-assets"},
+    "region": {"type": "str", "default": "us-east-1"},
+    "env_keys": {
+        "type": "dict",
+        "default": {},
+        # The names of the variables, not what they hold.
+        "no_log": False,
+        "options": {
+            name: {"type": "list", "elements": "str", "default": usual, "no_log": False}
+            for name, usual in ENV_KEYS.items()
+        },
+    },
+}
 #: A server copies no larger object in one request.
 MAX_COPY = 5 << 30
 _MOST_ANSWER = 64 << 20

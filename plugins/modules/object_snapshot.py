@@ -238,20 +238,7 @@ def main() -> None:
             "ids": {"type": "list", "elements": "str", "default": []},
             "dest": {"type": "path"},
             "prefixes": {"type": "list", "elements": "str", "default": []},
-            "env_file": {"type": "path", "required": True},
-            "endpoint": {"type": "str"},
-            "bucket": {"type": "str", "default": "sparklio-assets"},
-            "region": {"type": "str", "default": "us-east-1"},
-            "env_keys": {
-                "type": "dict",
-                "default": {},
-                # The names of the variables, not what they hold.
-                "no_log": False,
-                "options": {
-                    name: {"type": "list", "elements": "str", "default": usual, "no_log": False}
-                    for name, usual in s3.ENV_KEYS.items()
-                },
-            },
+            **s3.SPEC,
             "parallel": {"type": "int", "default": 4},
             "timeout": {"type": "float", "default": 60},
             "validate_certs": {"type": "bool", "default": True},

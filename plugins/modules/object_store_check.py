@@ -122,7 +122,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import _sigv4, fetch
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
-from ansible_collections.sparklio.rollback.plugins.module_utils.s3 import ENV_KEYS, read_settings
+from ansible_collections.sparklio.rollback.plugins.module_utils.s3 import SPEC, read_settings
 
 Found = tuple[str, str, Optional[str]]
 
@@ -170,20 +170,7 @@ def judge(server: str, bucket: str, signed: bool, status: int, body: bytes) -> t
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "env_file": {"type": "path", "required": True},
-            "endpoint": {"type": "str"},
-            "bucket": {"type": "str", "default": "sparklio-assets"},
-            "region": {"type": "str", "default": "us-east-1"},
-            "env_keys": {
-                "type": "dict",
-                "default": {},
-                # The names of the variables, not what they hold.
-                "no_log": False,
-                "options": {
-                    name: {"type": "list", "elements": "str", "default": usual, "no_log": False}
-                    for name, usual in ENV_KEYS.items()
-                },
-            },
+            **SPEC,
             "timeout": {"type": "float", "default": 5},
             "validate_certs": {"type": "bool", "default": True},
             "ca_path": {"type": "path"},
