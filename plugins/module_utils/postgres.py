@@ -46,6 +46,19 @@ _PLACES = (
 #: Where a server on this host usually keeps its data, when it may not say.
 _DATA = ("/var/lib/postgresql", "/var/lib/pgsql", "/opt/homebrew/var", "/usr/local/var")
 
+#: The options that say where the application's database is, and where PostgreSQL's programs.
+SPEC: dict[str, Any] = {
+    "url": {"type": "str", "no_log": True},
+    "env_file": {"type": "path"},
+    "env_key": {"type": "str", "default": "DATABASE_URL", "no_log": False},
+    "bin_dir": {"type": "path"},
+}
+#: The options that say who may make databases.
+ADMIN_SPEC: dict[str, Any] = {
+    "admin_command": {"type": "list", "elements": "str", "default": []},
+    "admin_url": {"type": "str", "no_log": True},
+}
+
 # Runs a program in this process group, and ends the group when standard input does: with us, however we end.
 _LIFELINE = """
 import os, signal, subprocess, sys, threading
@@ -280,6 +293,31 @@ def connect(tools: Tools, target: _postgres_url.Target, database: str | None = N
         session.close()
         raise
     return session
+
+
+def admin_session(params: dict[str, Any], tools: Tools, target: Any, database: str) -> Session:
+    """A session of somebody who may make databases: of the application's own role where nobody else is named."""
+    if params["admin_url"]:
+        try:
+            return connect(tools, _postgres_url.parse(params["admin_url"]), database)
+        except _postgres_url.UrlError as exc:
+            raise PostgresError(f"admin_url can't be used: {exc}") from exc
+    if not params["admin_command"]:
+        return connect(tools, target, database)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    session = Session([*params["admin_command"], "psql", "-d", database], {**env, "LC_ALL": "C"})
+    try:
+        session.ask(_content_manifest.apply_settings(), 30)
+    except PostgresError as exc:
+        session.close()
+        raise PostgresError(f"{' '.join(params['admin_command'])} psql: {exc}") from exc
+    return session
+
+
+def same_server(who: dict[str, Any], server: dict[str, Any]) -> None:
+    """Raise PostgresError where two sessions, that answered SERVER, are not on one server."""
+    if who["system"] != server["system"]:
+        raise PostgresError("the administrator's connection leads to another server than the application's")
 
 
 class Child:

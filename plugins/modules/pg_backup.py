@@ -26,21 +26,6 @@ options:
     description: Directory to make, in the restore point that is being made. Its name is that in the manifest.
     type: path
     required: true
-  url:
-    description:
-      - Address, such as V(postgresql+psycopg://user:password@127.0.0.1:5432/sparklio_v4), as SQLAlchemy takes it.
-      - Exactly one of O(url) and O(env_file).
-    type: str
-  env_file:
-    description: File on the host that holds the address, such as the backend's C(.env).
-    type: path
-  env_key:
-    description: Name of the variable in O(env_file).
-    type: str
-    default: DATABASE_URL
-  bin_dir:
-    description: Directory with PostgreSQL's programs. By default those of the server's version are looked for.
-    type: path
   jobs:
     description: How many tables are dumped at a time.
     type: int
@@ -76,6 +61,7 @@ options:
     description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
     type: path
 extends_documentation_fragment:
+  - sparklio.rollback.postgres
   - sparklio.rollback.journal
 attributes:
   check_mode:
@@ -394,10 +380,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "dest": {"type": "path", "required": True},
-            "url": {"type": "str", "no_log": True},
-            "env_file": {"type": "path"},
-            "env_key": {"type": "str", "default": "DATABASE_URL", "no_log": False},
-            "bin_dir": {"type": "path"},
+            **postgres.SPEC,
             "jobs": {"type": "int", "default": 2},
             "content": {"type": "str", "choices": ["hash", "rows"], "default": "hash"},
             "disk_factor": {"type": "float", "default": 0.5},

@@ -30,29 +30,6 @@ options:
     type: str
     choices: [restore, checksum]
     default: restore
-  url:
-    description: Address of the application's database. To restore, exactly one of O(url) and O(env_file) is needed.
-    type: str
-  env_file:
-    description: File on the host that holds the address, such as the backend's C(.env).
-    type: path
-  env_key:
-    description: Name of the variable in O(env_file).
-    type: str
-    default: DATABASE_URL
-  admin_command:
-    description:
-      - Command to put in front of C(psql) to become somebody who may make databases on the same server, such as
-        V(sudo -n -u postgres), as a list.
-    type: list
-    elements: str
-    default: []
-  admin_url:
-    description: Address with the user and password of somebody who may make databases on the same server.
-    type: str
-  bin_dir:
-    description: Directory with PostgreSQL's programs. By default those of the server's version are looked for.
-    type: path
   jobs:
     description: How many tables are restored at a time.
     type: int
@@ -68,6 +45,8 @@ options:
     type: float
     default: 7200
 extends_documentation_fragment:
+  - sparklio.rollback.postgres
+  - sparklio.rollback.postgres.admin
   - sparklio.rollback.journal
 attributes:
   check_mode:
@@ -127,172 +106,23 @@ seconds:
 """
 
 import os
-import secrets
-import tempfile
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import (
     _content_manifest,
-    _manifest,
     _postgres,
-    _postgres_url,
     postgres,
-    restore_points,
+    scratch,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
+from ansible_collections.sparklio.rollback.plugins.module_utils.scratch import Damaged
 
-CURE = (
-    "let somebody make it who may: -e '{\"rollback_database_admin_command\": [sudo, -n, -u, postgres]}' or "
-    "rollback_database_admin_url; or compare checksums only: -e backup_verify=checksum"
-)
-
-
-class Damaged(Exception):
-    """The dump is not what was kept. The message names what."""
-
-
-class Scratch:
-    """The scratch databases on a server, made and dropped by somebody who may.
-
-    Args:
-        admin: a session in the application's database, so that all verifications meet at the same advisory locks.
-        database: name of the application's database.
-        number: version number of the server.
-    """
-
-    def __init__(self, admin: postgres.Session, database: str, number: int) -> None:
-        self.admin, self.prefix = admin, _postgres.scratch_prefix(database)
-        self.force = " WITH (FORCE)" if number >= 130000 else ""
-
-    def claim(self, name: str) -> bool:
-        """Whether nobody else works with it. The claim ends with the session, so with whoever holds it."""
-        question = f"SELECT pg_try_advisory_lock(hashtextextended({_content_manifest.literal('sparklio ' + name)}, 0))"
-        return self.admin.ask(question) == "t"
-
-    def drop(self, name: str) -> None:
-        self.admin.ask(f"DROP DATABASE IF EXISTS {_content_manifest.identifier(name)}{self.force}", 120)
-
-    def sweep(self) -> list[str]:
-        """Drop what killed verifications have left: with our comment, and nobody's claim."""
-        literal = _content_manifest.literal
-        left = self.admin.json(
-            "SELECT coalesce(jsonb_agg(datname), '[]') FROM pg_catalog.pg_database "
-            f"WHERE left(datname, length({literal(self.prefix)})) = {literal(self.prefix)} "
-            f"AND shobj_description(oid, 'pg_database') = {literal(_postgres.MARKER)}"
-        )
-        gone = [name for name in left if self.claim(name)]
-        for name in gone:
-            self.drop(name)
-        return gone
-
-    def create(self, owner: str, settings: dict[str, Any]) -> str:
-        name = self.prefix + secrets.token_hex(4)
-        self.claim(name)
-        self.admin.ask(_postgres.create_scratch(name, owner, settings), 300)
-        comment = _content_manifest.literal(_postgres.MARKER)
-        self.admin.ask(f"COMMENT ON DATABASE {_content_manifest.identifier(name)} IS {comment}")
-        return name
-
-
-def check_files(params: dict[str, Any]) -> dict[str, Any]:
-    """Compare every file with its SHA-256. Returns the artifact, or raises Damaged."""
-    point = os.path.dirname(os.path.abspath(params["path"]))
-    kept = params["artifact"]
-    try:
-        if kept is None:
-            kept = _manifest.artifact(restore_points.read(point), os.path.basename(os.path.abspath(params["path"])))
-    except restore_points.RestorePointError as exc:
-        raise Damaged(str(exc)) from exc
-    if not kept or not kept.get("files"):
-        raise Damaged(f"no manifest names the files of {params['path']}")
-    for item in kept["files"]:
-        problem = _manifest.path_problem(item["path"])
-        found = f"it {problem}" if problem else restore_points.file_problem(point, item)
-        if found:
-            raise Damaged(found)
-    listed = {item["path"] for item in kept["files"]}
-    for place, _folders, names in os.walk(params["path"]):
-        for name in names:
-            path = os.path.relpath(os.path.join(place, name), point)
-            if path not in listed:
-                raise Damaged(f"{path} is in no manifest")
-    return kept
-
-
-def admin_session(params: dict[str, Any], tools: postgres.Tools, target: Any, database: str) -> postgres.Session:
-    """A session of somebody who may make databases: of the application's own role where nobody else is named."""
-    if params["admin_url"]:
-        try:
-            return postgres.connect(tools, _postgres_url.parse(params["admin_url"]), database)
-        except _postgres_url.UrlError as exc:
-            raise PostgresError(f"admin_url can't be used: {exc}") from exc
-    if not params["admin_command"]:
-        return postgres.connect(tools, target, database)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    session = postgres.Session([*params["admin_command"], "psql", "-d", database], {**env, "LC_ALL": "C"})
-    try:
-        session.ask(_content_manifest.apply_settings(), 30)
-    except PostgresError as exc:
-        session.close()
-        raise PostgresError(f"{' '.join(params['admin_command'])} psql: {exc}") from exc
-    return session
-
-
-def check_rights(admin: postgres.Session, who: dict[str, Any], extensions: list[dict[str, Any]]) -> None:
-    if not who["createdb"]:
-        raise PostgresError(f"{who['user']} may not make databases (ALTER ROLE … CREATEDB); {CURE}")
-    if who["superuser"] or not extensions:
-        return
-    names = ", ".join(_content_manifest.literal(item["name"]) for item in extensions)
-    trusted = admin.json(
-        "SELECT coalesce(jsonb_agg(DISTINCT name), '[]') FROM pg_catalog.pg_available_extension_versions "
-        f"WHERE trusted AND name IN ({names})"
-    )
-    missing = [item["name"] for item in extensions if item["name"] not in trusted]
-    if missing:
-        raise PostgresError(f"{who['user']} may not make the extension {', '.join(missing)}; {CURE}")
-
-
-def make_extensions(session: postgres.Session, owner: str, extensions: list[dict[str, Any]]) -> None:
-    identifier = _content_manifest.identifier
-    for item in extensions:
-        if item["schema"] not in ("public", "pg_catalog"):
-            session.ask(f"CREATE SCHEMA IF NOT EXISTS {identifier(item['schema'])} AUTHORIZATION {identifier(owner)}")
-        schema = "" if item["schema"] == "pg_catalog" else f" SCHEMA {identifier(item['schema'])}"
-        # The version that the server has: that of the dump may not be there any more.
-        session.ask(f"CREATE EXTENSION IF NOT EXISTS {identifier(item['name'])}{schema} CASCADE", 120)
-
-
-def restore(
-    client: _postgres.Client,
-    target: Any,
-    name: str,
-    params: dict[str, Any],
-    there: list[dict[str, Any]],
-    deadline: float,
-) -> None:
-    """Restore the dump into the scratch database, or raise PostgresError."""
-    program, dump = f"{client.directory}/pg_restore", os.path.join(params["path"], "dump")
-    env = postgres.environment(target, name)
-    with tempfile.TemporaryDirectory() as folder:
-        toc, wanted = os.path.join(folder, "toc"), os.path.join(folder, "wanted")
-        postgres.Child([program, "--list", "-f", toc, dump], env).wait(deadline)
-        schemas = [item["schema"] for item in there if item["schema"] not in ("public", "pg_catalog")]
-        with open(toc, encoding="utf-8") as source, open(wanted, "w", encoding="utf-8") as to:
-            to.writelines(_postgres.without(source, [item["name"] for item in there], schemas))
-        postgres.Child(
-            [
-                *(program, "-w", f"-j{params['jobs']}", "--no-owner", "--no-privileges", "--no-publications"),
-                *("--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exit-on-error"),
-                *("-L", wanted, "-d", name, dump),
-            ],
-            env,
-            target.password,
-        ).wait(deadline)
+#: The other way out, where no scratch database can be made.
+INSTEAD = "; or compare checksums only: -e backup_verify=checksum"
 
 
 def compare(session: postgres.Session, kept: dict[str, Any], deadline: float) -> list[str]:
@@ -301,18 +131,6 @@ def compare(session: postgres.Session, kept: dict[str, Any], deadline: float) ->
     tables = session.json(_content_manifest.TABLES)
     hashed = any(table["hash"] is not None for table in kept["tables"]) or kept["large_objects"] is not None
     return _content_manifest.differences(kept, postgres.read_content(session, server, tables, hashed, deadline))
-
-
-def room(kept: dict[str, Any], server: dict[str, Any], target: Any, factor: float) -> None:
-    place = postgres.data_directory(server, target.local)
-    if place is None:
-        return
-    free, needed = postgres.free(place), int(kept["bytes"] * factor)
-    if free < needed:
-        raise PostgresError(
-            f"the scratch database takes about {needed >> 20} MB, and the server's disk ({place}) has {free >> 20} MB "
-            "free. Free some space there, or compare checksums only: -e backup_verify=checksum"
-        )
 
 
 def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
@@ -324,34 +142,15 @@ def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]
     tools = postgres.Tools(params["bin_dir"])
     with postgres.connect(tools, target) as session:
         server = session.json(_postgres.SERVER)
-    with admin_session(params, tools, target, target.database) as admin:
-        who = admin.json(_postgres.SERVER)
-        if who["system"] != server["system"]:
-            raise PostgresError("the administrator's connection leads to another server than the application's")
-        check_rights(admin, who, kept["extensions"])
-        scratch = Scratch(admin, target.database, server["number"])
-        swept = scratch.sweep()
-        room(
-            kept,
-            {**server, "data_directory": who["data_directory"] or server["data_directory"]},
-            target,
-            params["disk_factor"],
-        )
-        client = tools.for_server(server)
-        name = scratch.create(server["user"], kept["settings"])
+    client = tools.for_server(server)
+    with scratch.made(params, tools, target, server, kept, INSTEAD) as place:
         try:
-            there = kept["extensions"] if who["user"] != server["user"] else []
-            if there:
-                with admin_session(params, tools, target, name) as inside:
-                    make_extensions(inside, server["user"], there)
-            try:
-                restore(client, target, name, params, there, deadline)
-            except PostgresError as exc:
-                raise Damaged(f"it can't be restored: {exc}") from exc
-            with postgres.connect(tools, target, name) as session:
-                return kept, compare(session, kept, deadline), swept
-        finally:
-            scratch.drop(name)
+            dump = os.path.join(params["path"], "dump")
+            scratch.restore(client, target, place, dump, params["jobs"], deadline)
+        except PostgresError as exc:
+            raise Damaged(f"it can't be restored: {exc}") from exc
+        with postgres.connect(tools, target, place.name) as session:
+            return kept, compare(session, kept, deadline), place.swept
 
 
 def judge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -359,7 +158,7 @@ def judge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     differences: list[str] = []
     dropped: list[str] = []
     try:
-        artifact = check_files(params)
+        artifact = scratch.check_files(params["path"], params["artifact"])
         if how == "checksum":
             verdict, evidence = "pass", f"{len(artifact['files'])} files are what they were"
         else:
@@ -390,12 +189,8 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "artifact": {"type": "dict"},
             "how": {"type": "str", "choices": ["restore", "checksum"], "default": "restore"},
-            "url": {"type": "str", "no_log": True},
-            "env_file": {"type": "path"},
-            "env_key": {"type": "str", "default": "DATABASE_URL", "no_log": False},
-            "admin_command": {"type": "list", "elements": "str", "default": []},
-            "admin_url": {"type": "str", "no_log": True},
-            "bin_dir": {"type": "path"},
+            **postgres.SPEC,
+            **postgres.ADMIN_SPEC,
             "jobs": {"type": "int", "default": 2},
             "disk_factor": {"type": "float", "default": 1.3},
             "deadline": {"type": "float", "default": 7200},
