@@ -39,7 +39,10 @@ _SAFE_MODULES = (
     *("time", "uuid", "textwrap", "typing", "re", "enum", "collections", "itertools", "functools", "decimal"),
     *("__future__", "pathlib", "string", "math", "hashlib", "secrets"),
 )
-_QUIET_CALLS = ("print", "len", "str", "int", "list", "tuple", "dict", "set", "sorted", "range", "enumerate", "zip")
+_QUIET_CALLS = (
+    *("print", "len", "str", "int", "list", "tuple", "dict", "set", "sorted", "reversed", "range", "enumerate", "zip"),
+    *("map", "filter", "any", "all", "next", "iter", "isinstance", "bool"),
+)
 _WRAPPERS = ("text", "dedent", "DDL", "str", "f", "strip", "quoted_name")
 _EXECUTES = ("execute", "exec_driver_sql", "scalar", "scalars", "executemany", "exec")
 _READS = ("fetchall", "fetchone", "query", "get_table_names", "get_columns", "has_table", "inspect", "get_indexes")
@@ -245,13 +248,14 @@ def _statement_effects(sql: str, line: int) -> tuple[list[Note], list[Drop]]:
         notes.append(Note("changes_data", line, "TRUNCATE"))
     elif re.match(r"(WITH|DELETE|UPDATE|INSERT|MERGE|COPY)\b", sql, re.I):
         written = False
-        for verb, table in _DML.findall(sql):
-            word = verb.split()[0].upper()
-            if re.search(r"\bFOR\s+(?:NO\s+KEY\s+)?$", sql[: sql.find(verb + " " + table)], re.I):
+        for match in _DML.finditer(sql):
+            word, table = match[1].split()[0].upper(), _name(match[2])
+            # The words of SELECT … FOR UPDATE OF, ON CONFLICT DO UPDATE SET and MERGE … THEN UPDATE SET.
+            if re.search(r"\b(FOR|KEY|DO|THEN)\s+$", sql[: match.start()], re.I):
                 continue
             if word in ("DELETE", "UPDATE"):
-                drops.append(Drop("rows" if word == "DELETE" else "values", _name(table), None, line))
-            notes.append(Note("changes_data", line, f"{word} of {_name(table) or 'a table ' + AT_RUN_TIME}"))
+                drops.append(Drop("rows" if word == "DELETE" else "values", table, None, line))
+            notes.append(Note("changes_data", line, f"{word} of {table or 'a table ' + AT_RUN_TIME}"))
             written = True
         if not written:
             notes.append(Note("unknown", line, "a query that is run for what it does"))
@@ -262,6 +266,8 @@ def _statement_effects(sql: str, line: int) -> tuple[list[Note], list[Drop]]:
         notes.append(Note("unknown", line, f"{word} runs code whose effect its text does not tell: the rehearsal does"))
     elif re.match(r"DROP\b", sql, re.I):
         drops.append(Drop("object", None, None, line))
+    elif re.match(r"ALTER\s+TYPE\b.*\bDROP\s+ATTRIBUTE\b", sql, re.I):
+        notes.append(Note("loses_data", line, "an attribute of a type is gone"))
     return notes, drops
 
 
@@ -315,7 +321,9 @@ class _Reader:
         if isinstance(node, (ast.Tuple, ast.List, ast.Set)):
             return [self.value(item, env) for item in node.elts]
         if isinstance(node, ast.Dict):
-            return [self.value(key, env) for key in node.keys]
+            return {
+                self._text(self.value(key, env)): self.value(node.values[n], env) for n, key in enumerate(node.keys)
+            }
         if isinstance(node, ast.JoinedStr):
             return "".join(self._text(self.value(_inner(part), env)) for part in node.values)
         if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mod)):
@@ -347,6 +355,8 @@ class _Reader:
         whole, key = self.value(node.value, env), self.value(node.slice, env)
         if isinstance(whole, list) and isinstance(key, int) and -len(whole) <= key < len(whole):
             return whole[key]
+        if isinstance(whole, dict) and isinstance(key, str):
+            return whole.get(key, _NOTHING)
         return _NOTHING
 
     def _call_value(self, node: ast.Call, env: Mapping[str, Any]) -> Any:
@@ -364,9 +374,19 @@ class _Reader:
         if name in ("bindparams", "execution_options", "columns") and isinstance(node.func, ast.Attribute):
             return self.value(node.func.value, env)
         if name in ("reversed", "sorted", "list", "tuple") and node.args:
-            value = self.value(node.args[0], env)
-            return value if isinstance(value, list) else _NOTHING
+            return self._listed(self.value(node.args[0], env))
+        if name in ("items", "keys", "values") and isinstance(node.func, ast.Attribute):
+            whole = self.value(node.func.value, env)
+            if isinstance(whole, dict):
+                pairs = [list(pair) for pair in whole.items()]
+                return pairs if name == "items" else [pair[name == "values"] for pair in pairs]
         return _Bound("call", (node, dict(env)))
+
+    def _listed(self, value: Any) -> Any:
+        """What a loop over that value gives, as far as it is literal."""
+        if isinstance(value, dict):
+            return list(value)
+        return value if isinstance(value, list) else _NOTHING
 
     def name_of(self, node: ast.expr | None, env: Mapping[str, Any]) -> str | None:
         """A name as literal text, or None where it is made at run time."""
@@ -422,6 +442,12 @@ class _Reader:
                 self.run(handler.body, env, False)
             self.run(node.orelse, env, certain)
             return self.run(node.finalbody, env, certain) or (ended and not node.handlers)
+        elif isinstance(node, ast.ClassDef):
+            self.run(node.body, env, False)
+        elif hasattr(node, "cases"):
+            self.expression(node.subject, env)
+            for case in node.cases:
+                self.run(case.body, env, False)
         elif not isinstance(node, (ast.Pass, ast.Global, ast.Nonlocal, ast.Break, ast.Continue, ast.Delete)):
             for part in ast.iter_child_nodes(node):
                 if isinstance(part, ast.expr):
@@ -468,7 +494,7 @@ class _Reader:
 
     def _for(self, node: ast.For | ast.AsyncFor, env: dict[str, Any]) -> None:
         self.expression(node.iter, env)
-        values = self.value(node.iter, env)
+        values = self._listed(self.value(node.iter, env))
         for value in values if isinstance(values, list) else [_NOTHING]:
             self._bind(node.target, value, env)
             self.run(node.body, env, False)
@@ -489,17 +515,23 @@ class _Reader:
             return False
         if isinstance(node, ast.Call):
             return self.call(node, env, certain)
+        if isinstance(node, ast.Attribute) and self._is_op(node.value):
+            self.effects += 1
+            self.note("unknown", node, f"op.{node.attr} is given on: the rehearsal tells what is done with it")
         for part in ast.iter_child_nodes(node):
             if isinstance(part, ast.expr):
                 self.expression(part, env)
         return False
+
+    def _is_op(self, node: ast.expr) -> bool:
+        return isinstance(node, ast.Name) and self.imported.get(node.id) == "alembic.op"
 
     def _comprehension(self, node: Any, env: dict[str, Any]) -> None:
         inner = dict(env)
         sources = []
         for generator in node.generators:
             self.expression(generator.iter, env)
-            values = self.value(generator.iter, inner)
+            values = self._listed(self.value(generator.iter, inner))
             sources.append(values if isinstance(values, list) else [_NOTHING])
         for chosen in itertools.islice(itertools.product(*sources), _STEPS_MOST):
             for number, generator in enumerate(node.generators):
@@ -543,6 +575,7 @@ class _Reader:
         else:
             self._other(name, node, env)
         if any(_is_autocommit(keyword) for keyword in node.keywords):
+            self.effects += 1
             self.note("autocommit", node, "a connection in AUTOCOMMIT commits each statement at once")
         self._arguments(node, env)
         if base is not None:
@@ -552,7 +585,8 @@ class _Reader:
     def _arguments(self, node: ast.Call, env: dict[str, Any]) -> None:
         for part in (*node.args, *(keyword.value for keyword in node.keywords)):
             # What a type or a column is made with does nothing by itself.
-            if not isinstance(part, ast.Call) or _called(part.func) in (*_READS, *self.functions, *_EXECUTES):
+            deep = not isinstance(part, ast.Call) or _called(node.func) in _QUIET_CALLS
+            if deep or _called(part.func) in (*_READS, *self.functions, *_EXECUTES):
                 self.expression(part, env)
 
     def argument(self, node: ast.Call, place: int, name: str, env: Mapping[str, Any]) -> ast.expr | None:
@@ -627,8 +661,10 @@ class _Reader:
 
     def _executes(self, node: ast.Call, base: ast.expr | None, env: dict[str, Any]) -> None:
         self.effects += 1
-        through_op = base is None or (isinstance(base, ast.Name) and self.imported.get(base.id) == "alembic.op")
-        through_op = through_op or _called(base) == "op"
+        if not node.args and not node.keywords:
+            self.note("reads_data", node, f"{_called(node.func)}() of a query, which no offline SQL can show")
+            return
+        through_op = base is None or self._is_op(base) or _called(base) == "op"
         first = next(iter(node.args), None) or next((item.value for item in node.keywords), None)
         sql = self.value(first, env)
         if isinstance(sql, str):
@@ -719,6 +755,10 @@ class _Reader:
                 self.note("unknown", node, f"{name or 'a'}() is not in this file: the rehearsal tells what it does")
             return
         if origin is None:
+            # Of an object it is taken for what it is called; a name of its own may be anything.
+            if isinstance(node.func, ast.Name):
+                self.effects += 1
+                self.note("unknown", node, f"what {name}() does is not followed: the rehearsal tells")
             return
         direct = isinstance(node.func, ast.Name) or isinstance(getattr(node.func, "value", None), ast.Name)
         own = origin == "alembic.op" or origin.startswith("alembic.op.")
