@@ -278,7 +278,7 @@ def to_commit(newer: Side, older: Side, heads: list[str], found: dict[str, Any])
     if apart:
         raise _revision_graph.GraphError(
             "rewritten",
-            f"The history of {older.name} was rewritten in {newer.name}: {', '.join(apart)} belongs to one of the two alone",
+            f"The history of {older.name} was rewritten in {newer.name}: only one of the two has {', '.join(apart)}",
             "Choose a release whose history was not rewritten, or restore the database from a restore point",
         )
     path = newer.graph.path_to_heads(heads, wanted)
