@@ -331,11 +331,11 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
             )
         )
     words = {"unchanged": "stays", "cached": "taken from the cache", "build": "built anew"}
-    steps = [_step("preserve", "restore_point", "a restore point of the environment files as they are")]
+    steps = [_plan.step("preserve", "restore_point", "a restore point of the environment files as they are")]
     if build:
-        steps.append(_step("prepare", "frontend_build", f"frontend build: {words[build['action']]}"))
+        steps.append(_plan.step("prepare", "frontend_build", f"frontend build: {words[build['action']]}"))
     steps += [
-        _step("switch", "config_files", f"{item['target']}: {item['does']}")
+        _plan.step("switch", "config_files", f"{item['target']}: {item['does']}")
         for item in diff["files"]
         if item["action"] != "none"
     ]
@@ -343,7 +343,7 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
         seen = facts.get(service) or {}
         skip = service not in diff["services"]
         does = "reads no file that changes, and is left alone" if skip else f"is replaced ({seen.get('how')})"
-        steps.append(_step("switch", service, f"the {service} {does}", skip))
+        steps.append(_plan.step("switch", service, f"the {service} {does}", skip))
     plan: dict[str, Any] = {
         "level": 2,
         "from": {**_kept(release), "name": f"{name} as configured before"},
@@ -358,10 +358,6 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
     plan["warnings"] = warnings
     plan["expected_seconds"] = _plan.expected_seconds(facts.get("history") or [], 2)
     return plan
-
-
-def _step(act: str, name: str, does: str, skip: bool = False) -> dict[str, Any]:
-    return {"act": act, "step": name, "does": does, "skip": skip, "reversible": True}
 
 
 def _kept(release: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,15 +12,18 @@ from typing import Any
 Facts = Mapping[str, Any]
 
 
-def _refusal(code: str, message: str, cure: str) -> dict[str, str]:
+def refusal(code: str, message: str, cure: str) -> dict[str, str]:
+    """Why a run is refused, and what to do."""
     return {"code": code, "message": message, "cure": cure}
 
 
-def _name(release: Facts) -> str:
+def name_of(release: Facts) -> str:
+    """The release's tag, or the beginning of its commit."""
     return release.get("tag") or str(release["commit"])[:12]
 
 
-def _shown(items: list[str], most: int = 3) -> str:
+def shown(items: list[str], most: int = 3) -> str:
+    """The first of them, and how many more there are."""
     rest = len(items) - most
     return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -42,7 +45,7 @@ def schema_refusal(current: Facts, target: Facts, schema: Facts | None) -> dict[
     if not schema.get("connected"):
         if not wanted and not current["alembic_heads"]:
             return None
-        return _refusal(
+        return refusal(
             "schema_unknown",
             "The database does not say which schema it has "
             f"({schema.get('error') or schema.get('evidence') or 'no answer'})",
@@ -52,47 +55,48 @@ def schema_refusal(current: Facts, target: Facts, schema: Facts | None) -> dict[
     heads = sorted(schema.get("heads") or [])
     if heads == wanted:
         return None
-    shown, needs = ", ".join(heads) or "nothing", ", ".join(wanted) or "nothing"
-    message = f"{_name(target)} needs the schema at {needs}, and the database is at {shown}"
+    there, needs = ", ".join(heads) or "nothing", ", ".join(wanted) or "nothing"
+    message = f"{name_of(target)} needs the schema at {needs}, and the database is at {there}"
     if (target.get("date") or 0) > (current.get("date") or 0):
-        return _refusal(
+        return refusal(
             "schema",
             message,
-            f"{_name(target)} is newer: deploy it with its migrations (alembic upgrade) instead of rolling back",
+            f"{name_of(target)} is newer: deploy it with its migrations (alembic upgrade) instead of rolling back",
         )
     tag = target.get("tag") or target["commit"]
-    return _refusal(
+    return refusal(
         "schema",
         message,
         f"Run the schema rollback instead: ansible-playbook -i INVENTORY playbooks/level3.yml -e target_tag={tag}",
     )
 
 
-def _tree_refusals(release: Facts, settings: Facts) -> list[dict[str, str]]:
+def tree_refusals(release: Facts, settings: Facts) -> list[dict[str, str]]:
+    """What stands against a checkout of the target: see ``level1`` for the facts."""
     found = []
     dirty = list(release["current"]["dirty"])
     if dirty and not settings["save_changes"]:
         found.append(
-            _refusal(
+            refusal(
                 "dirty",
-                f"{len(dirty)} tracked file(s) have uncommitted changes: {_shown(dirty)}",
+                f"{len(dirty)} tracked file(s) have uncommitted changes: {shown(dirty)}",
                 "Commit them, or add -e rollback_save_changes=true to keep them in the backup branch",
             )
         )
     overwritten = list(release["overwritten"])
     if overwritten:
         found.append(
-            _refusal(
+            refusal(
                 "overwritten",
                 f"The checkout would overwrite {len(overwritten)} file(s) that git does not track: "
-                f"{_shown(overwritten)}",
+                f"{shown(overwritten)}",
                 "Move them away",
             )
         )
     tag = release["target"].get("tag")
     if tag in release["bad_releases"] and not settings["allow_bad"]:
         found.append(
-            _refusal(
+            refusal(
                 "bad_release",
                 f"{tag} was left by an earlier rollback because it was bad",
                 "Choose another release; if this one is wanted all the same, add -e rollback_allow_bad=true",
@@ -101,17 +105,18 @@ def _tree_refusals(release: Facts, settings: Facts) -> list[dict[str, str]]:
     return found
 
 
-def _host_refusals(host: Facts, settings: Facts, builds: bool) -> list[dict[str, str]]:
+def host_refusals(host: Facts, settings: Facts, builds: bool) -> list[dict[str, str]]:
+    """What the host lacks. Something that is built needs ten times the free space."""
     found = []
     if host["missing"]:
         found.append(
-            _refusal(
+            refusal(
                 "tools", f"Not found on this host: {', '.join(host['missing'])}", "Put them on the PATH of this user"
             )
         )
     if not host["writable"]:
         found.append(
-            _refusal(
+            refusal(
                 "not_writable",
                 f"User {host['user']} may not write to the application or to {host['state_dir']}",
                 "Run it as the application's owner",
@@ -119,7 +124,7 @@ def _host_refusals(host: Facts, settings: Facts, builds: bool) -> list[dict[str,
         )
     if not host["same_device"]:
         found.append(
-            _refusal(
+            refusal(
                 "device",
                 f"{host['state_dir']} lies on another file system than the application, so nothing can be swapped by "
                 "rename",
@@ -130,7 +135,7 @@ def _host_refusals(host: Facts, settings: Facts, builds: bool) -> list[dict[str,
     free = min(host["free_mb"], host["root_free_mb"])
     if free < need:
         found.append(
-            _refusal(
+            refusal(
                 "disk",
                 f"The disk is full: {free} MiB are free and {need} MiB are needed",
                 f"Free some space on the file system of {host['state_dir']}",
@@ -139,12 +144,13 @@ def _host_refusals(host: Facts, settings: Facts, builds: bool) -> list[dict[str,
     return found
 
 
-def _service_refusals(backend: Facts, frontend: Facts) -> list[dict[str, str]]:
+def service_refusals(backend: Facts, frontend: Facts) -> list[dict[str, str]]:
+    """Why a service can't be replaced. One that is left alone is given as an empty mapping."""
     found = []
     for name, service in (("backend", backend), ("frontend", frontend)):
         if service.get("conflict"):
             found.append(
-                _refusal(
+                refusal(
                     f"{name}_conflict",
                     f"The {name} can't be replaced: {service['conflict']}",
                     f"Nothing was stopped. Stop that process yourself, or set the {name}'s manager, name and port in "
@@ -152,19 +158,21 @@ def _service_refusals(backend: Facts, frontend: Facts) -> list[dict[str, str]]:
                 )
             )
     if backend.get("refusal"):
-        found.append(_refusal("backend", backend["refusal"], backend["cure"]))
+        found.append(refusal("backend", backend["refusal"], backend["cure"]))
     return found
 
 
-def _steps(facts: Facts) -> list[dict[str, Any]]:
+def step(act: str, name: str, does: str, skip: bool = False) -> dict[str, Any]:
+    """One step of a plan."""
+    return {"act": act, "step": name, "does": does, "skip": skip, "reversible": True}
+
+
+def steps(facts: Facts) -> list[dict[str, Any]]:
+    """What a change of the code does, in order: see ``level1`` for the facts."""
     release, backend, frontend = facts["release"], facts["backend"], facts["frontend"]
     env, build = facts["python_env"], facts["frontend_build"]
     same_commit = release["current"]["commit"] == release["target"]["commit"]
     words = {"unchanged": "unchanged", "cached": "taken from the cache", "build": "built anew"}
-
-    def step(act: str, name: str, does: str, skip: bool = False) -> dict[str, Any]:
-        return {"act": act, "step": name, "does": does, "skip": skip, "reversible": True}
-
     env_same, build_same = env["action"] == "unchanged", build["action"] == "unchanged"
     return [
         step("preserve", "branch", "a branch at the present commit"),
@@ -191,6 +199,42 @@ def _steps(facts: Facts) -> list[dict[str, Any]]:
     ]
 
 
+def standing(facts: Facts) -> tuple[bool, list[str]]:
+    """Whether the target serves already, and what is worth knowing of how things stand: see ``level1``."""
+    release, backend = facts["release"], facts["backend"]
+    current, target = release["current"], release["target"]
+    since, checked_out = backend.get("serving_since"), current.get("checked_out_at")
+    stale = bool(since and checked_out and since < checked_out - 1)
+    unchanged = (
+        current["commit"] == target["commit"]
+        and not stale
+        and not current["dirty"]
+        and bool(backend["running"])
+        and bool(facts["frontend"]["running"])
+    )
+    warnings = []
+    if not facts["frontend"]["running"]:
+        warnings.append("the frontend does not run; it will be started")
+    if stale:
+        warnings.append(
+            "the backend was started before the tree was last changed: what serves now may be older than what is "
+            "checked out"
+        )
+    if not backend["running"]:
+        warnings.append("the backend does not run; it will be started")
+    if current["dirty"] and facts["settings"]["save_changes"]:
+        warnings.append(
+            f"uncommitted changes to {shown(list(current['dirty']))} are kept in the backup branch and leave the tree"
+        )
+    return unchanged, warnings
+
+
+def builds(facts: Facts) -> bool:
+    """Whether something has to be built: see ``level1`` for the facts."""
+    build = facts["frontend_build"]
+    return "build" in (facts["python_env"]["action"], build["action"], build["packages"])
+
+
 def level1(facts: Facts) -> dict[str, Any]:
     """Plan a code rollback.
 
@@ -204,50 +248,23 @@ def level1(facts: Facts) -> dict[str, Any]:
         ``from``, ``to``, ``steps``, ``refusals``, ``warnings``, ``unchanged``, ``expected_seconds`` (from earlier
         runs, None without one) and ``hash``.
     """
-    release, settings, backend = facts["release"], facts["settings"], facts["backend"]
+    release, settings = facts["release"], facts["settings"]
     current, target = release["current"], release["target"]
-    warnings = []
-    since, checked_out = backend.get("serving_since"), current.get("checked_out_at")
-    stale = bool(since and checked_out and since < checked_out - 1)
-    unchanged = (
-        current["commit"] == target["commit"]
-        and not stale
-        and not current["dirty"]
-        and bool(backend["running"])
-        and bool(facts["frontend"]["running"])
-    )
-    if not facts["frontend"]["running"]:
-        warnings.append("the frontend does not run; it will be started")
-    if stale:
-        warnings.append(
-            "the backend was started before the tree was last changed: what serves now may be older than what is "
-            "checked out"
-        )
-    if not backend["running"]:
-        warnings.append("the backend does not run; it will be started")
-    if current["dirty"] and settings["save_changes"]:
-        warnings.append(
-            f"uncommitted changes to {_shown(list(current['dirty']))} are kept in the backup branch and leave the tree"
-        )
+    unchanged, warnings = standing(facts)
     refusals: list[dict[str, str]] = []
     if not unchanged:
-        builds = "build" in (
-            facts["python_env"]["action"],
-            facts["frontend_build"]["action"],
-            facts["frontend_build"]["packages"],
-        )
-        refusals = _tree_refusals(release, settings)
+        refusals = tree_refusals(release, settings)
         schema = schema_refusal(current, target, facts["schema"])
         if schema:
             refusals.append(schema)
-        refusals += _host_refusals(facts["host"], settings, builds)
-        refusals += _service_refusals(backend, facts["frontend"])
+        refusals += host_refusals(facts["host"], settings, builds(facts))
+        refusals += service_refusals(facts["backend"], facts["frontend"])
     keys = ("tag", "commit", "date", "alembic_heads")
     plan: dict[str, Any] = {
         "level": 1,
-        "from": {key: current.get(key) for key in keys} | {"name": _name(current), "branch": current.get("branch")},
-        "to": {key: target.get(key) for key in keys} | {"name": _name(target)},
-        "steps": _steps(facts),
+        "from": {key: current.get(key) for key in keys} | {"name": name_of(current), "branch": current.get("branch")},
+        "to": {key: target.get(key) for key in keys} | {"name": name_of(target)},
+        "steps": steps(facts),
         "refusals": refusals,
         "unchanged": unchanged,
     }

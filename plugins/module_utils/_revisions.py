@@ -15,7 +15,16 @@ _VARIABLES = ("revision", "down_revision", "depends_on", "branch_labels")
 
 
 class RevisionError(ValueError):
-    """A revision file that cannot be read. The message names the file."""
+    """A revision file that cannot be read. The message names the file.
+
+    Attributes:
+        code: ``syntax`` (not valid Python), ``ids`` (no literal ids), or ``revisions`` for all else.
+        line: of the file, None where it is not known.
+    """
+
+    def __init__(self, message: str, code: str = "revisions", line: int | None = None) -> None:
+        super().__init__(message)
+        self.code, self.line = code, line
 
 
 class Revision(NamedTuple):
@@ -33,7 +42,7 @@ def _names(node: ast.expr, path: str, variable: str) -> tuple[str, ...]:
         value = ast.literal_eval(node)
     except (ValueError, TypeError) as exc:
         raise RevisionError(
-            f"{path}: {variable} is computed, not a literal, and can't be read without running it"
+            f"{path}: {variable} is computed, not a literal, and can't be read without running it", "ids", node.lineno
         ) from exc
     if value is None:
         return ()
@@ -41,7 +50,7 @@ def _names(node: ast.expr, path: str, variable: str) -> tuple[str, ...]:
         return (value,)
     if isinstance(value, (tuple, list, set)) and all(isinstance(item, str) for item in value):
         return tuple(value)
-    raise RevisionError(f"{path}: {variable} is neither a revision id nor a tuple of them")
+    raise RevisionError(f"{path}: {variable} is neither a revision id nor a tuple of them", "ids", node.lineno)
 
 
 def parse_revision(source: str, path: str) -> Revision | None:
@@ -60,7 +69,7 @@ def parse_revision(source: str, path: str) -> Revision | None:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as exc:
-        raise RevisionError(f"{path}: not valid Python: {exc}") from exc
+        raise RevisionError(f"{path}: not valid Python: {exc}", "syntax", getattr(exc, "lineno", None)) from exc
     found: dict[str, tuple[str, ...]] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):
@@ -75,7 +84,7 @@ def parse_revision(source: str, path: str) -> Revision | None:
     if "revision" not in found:
         return None
     if len(found["revision"]) != 1:
-        raise RevisionError(f"{path}: revision is not one id")
+        raise RevisionError(f"{path}: revision is not one id", "ids")
     below, depends, labels = (found.get(name, ()) for name in _VARIABLES[1:])
     return Revision(found["revision"][0], below, depends, path, labels)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterable
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _releases
 
@@ -16,6 +17,11 @@ _ENVIRONMENT = {
     "GIT_OPTIONAL_LOCKS": "0",
     "LC_ALL": "C",
 }
+
+
+def _text(output: bytes) -> str:
+    """As a file that is opened as text reads it: a carriage return is the end of a line too."""
+    return output.decode("utf-8", "surrogateescape").replace("\r\n", "\n").replace("\r", "\n")
 
 
 class GitError(Exception):
@@ -42,6 +48,11 @@ class Repository:
         text_input: str | None = None,
     ) -> str:
         """Run ``git arguments`` and return its output, or raise GitError."""
+        return _text(self._output(arguments, timeout, env, text_input))
+
+    def _output(
+        self, arguments: tuple[str, ...], timeout: float, env: dict[str, str] | None, text_input: str | None
+    ) -> bytes:
         environment = {**os.environ, **_ENVIRONMENT, **(env or {})}
         environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=10")
         command = [self.executable, "-C", self.path, "-c", "advice.detachedHead=false", *arguments]
@@ -51,15 +62,14 @@ class Repository:
                 stdin=subprocess.DEVNULL if text_input is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="surrogateescape",
                 env=environment,
                 start_new_session=True,
             )
         except FileNotFoundError as exc:
             raise GitError(f"{self.executable} is not installed") from exc
         try:
-            out, err = process.communicate(text_input, timeout)
+            given = None if text_input is None else text_input.encode("utf-8", "surrogateescape")
+            out, err = process.communicate(given, timeout)
         except subprocess.TimeoutExpired as exc:
             # Its ssh too: that one would hold the pipes open, and this call with them.
             os.killpg(process.pid, signal.SIGKILL)
@@ -67,7 +77,7 @@ class Repository:
             raise GitError(f"git {arguments[0]} gave no answer within {timeout:.0f} s") from exc
         if process.returncode:
             # The last line alone is often no more than "Aborting".
-            said = [line.strip() for line in (err or out).splitlines() if not line.startswith("hint:")]
+            said = [line.strip() for line in _text(err or out).splitlines() if not line.startswith("hint:")]
             raise GitError(" ".join(filter(None, said))[:400] or f"git {arguments[0]} exited with {process.returncode}")
         return out
 
@@ -88,9 +98,30 @@ class Repository:
         except GitError:
             return None
 
-    def files(self, commit: str, directory: str) -> list[str]:
-        output = self.run("ls-tree", "-r", "-z", "--name-only", commit, "--", directory + "/")
-        return [name for name in output.split("\0") if name]
+    def blobs(self, commit: str, directory: str) -> dict[str, str]:
+        """The files below a directory in a commit: path to blob id. Links and submodules are none."""
+        output = self.run("ls-tree", "-r", "-z", commit, "--", directory + "/")
+        found = {}
+        for entry in filter(None, output.split("\0")):
+            about, path = entry.split("\t", 1)
+            mode, _kind, blob = about.split()
+            if mode.startswith("100"):
+                found[path] = blob
+        return found
+
+    def contents(self, blobs: Iterable[str]) -> dict[str, str]:
+        """The texts of blobs by their ids, read in one go: a process for each of hundreds takes seconds."""
+        wanted = sorted(set(blobs))
+        if not wanted:
+            return {}
+        out = self._output(("cat-file", "--batch"), 60.0, None, "".join(f"{blob}\n" for blob in wanted))
+        texts, place = {}, 0
+        while place < len(out):
+            head, place = out[place : out.index(b"\n", place)].decode(), out.index(b"\n", place) + 1
+            blob, _kind, size = head.split()
+            texts[blob] = _text(out[place : place + int(size)])
+            place += int(size) + 1
+        return texts
 
     def tree_id(self, commit: str, path: str) -> str | None:
         try:

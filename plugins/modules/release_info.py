@@ -126,29 +126,16 @@ commits:
 """
 
 import os
-import posixpath
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _journal, _releases, _revisions
+from ansible_collections.sparklio.rollback.plugins.module_utils import (
+    _journal,
+    _releases,
+    _revisions,
+    revision_files,
+)
 from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import RunError, State
-
-
-def alembic_heads(repo: Repository, commit: str, backend: str) -> list[str]:
-    """The heads that a commit's revision files declare. An application without Alembic has none."""
-    ini = repo.read(commit, f"{backend}/alembic.ini")
-    if ini is None:
-        return []
-    revisions = []
-    recursive = _revisions.recursive(ini)
-    for directory in _revisions.version_directories(ini, backend):
-        for path in repo.files(commit, directory):
-            # Alembic looks below it only where recursive_version_locations says so.
-            if path.endswith(".py") and (recursive or posixpath.dirname(path) == directory):
-                revision = _revisions.parse_revision(repo.read(commit, path) or "", path)
-                if revision:
-                    revisions.append(revision)
-    return _revisions.heads(revisions)
 
 
 def describe(repo: Repository, commit: str, params: dict, heads: list[str]) -> dict:
@@ -252,7 +239,7 @@ def gather(module: AnsibleModule) -> dict:
     offer = ", ".join(item["tag"] for item in last_good) or "there is no earlier release in this clone"
     commit, problems = find_target(repo, params, offer, warnings)
     try:
-        heads = alembic_heads(repo, head, params["backend"])
+        heads = revision_files.heads(repo, head, params["backend"])
     except _revisions.RevisionError as exc:
         # Broken migrations are a reason to leave a release, not to stay on it.
         heads = []
@@ -274,7 +261,7 @@ def gather(module: AnsibleModule) -> dict:
             module.fail_json(msg=f"There is no directory {part} in {root}. {cure}.")
     if commit:
         try:
-            heads = alembic_heads(repo, commit, params["backend"])
+            heads = revision_files.heads(repo, commit, params["backend"])
             result["target"] = {**describe(repo, commit, params, heads), "tag": params["target_tag"]}
         except _revisions.RevisionError as exc:
             problems.append(
