@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.sparklio.rollback.plugins.module_utils import _config, _plan, _summary
+from ansible_collections.sparklio.rollback.plugins.module_utils import _config, _plan, _schema_plan, _summary
 
 
 def level1_plan(facts):
@@ -22,11 +22,19 @@ def level2_plan(facts):
         raise AnsibleFilterError(f"sparklio.rollback.level2_plan lacks a fact: {exc}") from exc
 
 
+def level3_plan(facts):
+    try:
+        return _schema_plan.level3(facts)
+    except (KeyError, TypeError) as exc:
+        raise AnsibleFilterError(f"sparklio.rollback.level3_plan lacks a fact: {exc}") from exc
+
+
 class FilterModule:
     def filters(self):
         return {
             "level1_plan": level1_plan,
             "level2_plan": level2_plan,
+            "level3_plan": level3_plan,
             "refusal_line": _plan.refusal_line,
             "plan_lines": _plan.plan_lines,
             "outcome": _summary.outcome,
