@@ -31,11 +31,11 @@ SETTINGS = {
     "transaction_timeout": "0",
 }
 
-_OURS = """
+OURS = """
     n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = '{catalog}'::pg_catalog.regclass
                     AND d.objid = {object}.oid AND d.deptype = 'e')"""
-_OUR_RELATIONS = _OURS.format(catalog="pg_catalog.pg_class", object="c")
+OUR_RELATIONS = OURS.format(catalog="pg_catalog.pg_class", object="c")
 
 #: Types whose values are hashed as they are stored, at a fraction of the cost. All others are made text first: they
 #: have no hash, or one that is the same for 1.0 and 1.00 (as jsonb has for the numbers in it).
@@ -56,7 +56,7 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
                WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid::regtype::text IN ({_BINARY}))
     ) ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"), '[]')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {_OUR_RELATIONS}
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OUR_RELATIONS}
 """
 
 SEQUENCES = f"""
@@ -67,7 +67,7 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
     ) ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"), '[]')
 FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relpersistence <> 't' AND {_OUR_RELATIONS}
+WHERE c.relpersistence <> 't' AND {OUR_RELATIONS}
 """
 
 LARGE_OBJECTS = """
@@ -82,24 +82,24 @@ SELECT coalesce(jsonb_agg(jsonb_build_object('name', e.extname, 'version', e.ext
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname <> 'plpgsql'
 """
 
-_OUR_FUNCTIONS = _OURS.format(catalog="pg_catalog.pg_proc", object="p")
+_OUR_FUNCTIONS = OURS.format(catalog="pg_catalog.pg_proc", object="p")
 #: How many of each kind there are. A table's kind is that of pg_class.relkind.
 OBJECTS = f"""
 SELECT coalesce(jsonb_object_agg(kind, number), '{{}}') FROM (
     SELECT 'relation ' || c.relkind::text AS kind, count(*) AS number
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relpersistence <> 't' AND {_OUR_RELATIONS} GROUP BY c.relkind
+    WHERE c.relpersistence <> 't' AND {OUR_RELATIONS} GROUP BY c.relkind
     UNION ALL
     SELECT 'constraint ' || k.contype::text, count(*)
     FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE k.contype IN ('p', 'u', 'f', 'x') AND k.conparentid = 0 AND c.relpersistence <> 't' AND {_OUR_RELATIONS}
+    WHERE k.contype IN ('p', 'u', 'f', 'x') AND k.conparentid = 0 AND c.relpersistence <> 't' AND {OUR_RELATIONS}
     GROUP BY k.contype
     UNION ALL
     SELECT 'trigger', count(*)
     FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE NOT t.tgisinternal AND c.relpersistence <> 't' AND {_OUR_RELATIONS}
+    WHERE NOT t.tgisinternal AND c.relpersistence <> 't' AND {OUR_RELATIONS}
     UNION ALL
     SELECT 'function', count(*)
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {_OUR_FUNCTIONS}

@@ -1,0 +1,165 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands in the way of replacing a database: the questions that find it out, and how answers are shown. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import (
+    OUR_RELATIONS,
+    identifier,
+    literal,
+    table_name,
+)
+from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
+
+#: What ends a migration in the middle, where it is set on the role or the database.
+TIMEOUTS = (
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "transaction_timeout",
+)
+_TIMEOUT_NAMES = ", ".join(f"'{name}'" for name in TIMEOUTS)
+
+#: What the asking role may do with the database, and where the server keeps it.
+RIGHTS = """
+SELECT jsonb_build_object(
+    'owner', pg_get_userbyid(d.datdba), 'owns', pg_has_role(d.datdba, 'USAGE'),
+    'location', nullif(pg_tablespace_location(d.dattablespace), ''))
+FROM pg_catalog.pg_database d WHERE d.datname = current_database()
+"""
+
+PREPARED = """
+SELECT coalesce(jsonb_agg(jsonb_build_object('gid', p.gid, 'owner', p.owner,
+    'seconds', round(extract(epoch FROM clock_timestamp() - p.prepared)::numeric, 1)) ORDER BY p.prepared), '[]')
+FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database()
+"""
+
+SLOTS = """
+SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.slot_name, 'plugin', s.plugin, 'active', s.active)
+    ORDER BY s.slot_name), '[]')
+FROM pg_catalog.pg_replication_slots s WHERE s.database = current_database() AND s.slot_type = 'logical'
+"""
+
+SUBSCRIPTIONS = """
+SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.subname, 'enabled', s.subenabled) ORDER BY s.subname), '[]')
+FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid
+WHERE d.datname = current_database()
+"""
+
+#: Those of the asking session beneath all that it has set itself.
+TIMEOUTS_BENEATH = f"""
+SELECT coalesce(jsonb_object_agg(name, reset_val), '{{}}')
+FROM pg_catalog.pg_settings WHERE name IN ({_TIMEOUT_NAMES}) AND reset_val <> '0'
+"""
+
+RELATIONS = f"""
+SELECT coalesce(jsonb_agg(jsonb_build_object('schema', n.nspname, 'name', c.relname, 'columns',
+    (SELECT coalesce(jsonb_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))), '[]')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm', 'f') AND {OUR_RELATIONS}
+"""
+
+# Whoever may not see another role's session sees neither what kind it is nor what it does; background processes that
+# are hidden so have no user.
+_CLIENTS = "coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender') AND a.usesysid IS NOT NULL"
+
+
+def _pids(pids: Iterable[int]) -> str:
+    return ", ".join(str(int(pid)) for pid in pids) or "0"
+
+
+def sessions(but: Iterable[int]) -> str:
+    """The question who else is connected. ``but`` are process ids of the sessions that ask."""
+    return f"""
+SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'pid', a.pid, 'user', a.usename, 'application', a.application_name, 'state', a.state,
+    'seconds', round(extract(epoch FROM clock_timestamp() - a.state_change)::numeric, 1),
+    'transaction_seconds', round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1),
+    'terminable', CASE WHEN r.rolsuper THEN (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+        ELSE pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE') END
+    ) ORDER BY a.pid), '[]')
+FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
+WHERE a.datname = current_database() AND {_CLIENTS} AND a.pid NOT IN ({_pids(but)})
+"""
+
+
+def migrating(version_table: str, but: Iterable[int]) -> str:
+    """The question who changes the schema, or waits to: who holds the version table, or a table for itself alone."""
+    schema, _dot, name = version_table.rpartition(".")
+    version = f"c.relname = {literal(name)}" + (f" AND n.nspname = {literal(schema)}" if schema else "")
+    return f"""
+SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'pid', a.pid, 'user', a.usename, 'application', a.application_name, 'waiting', held.waiting,
+    'tables', held.tables, 'seconds', round(extract(epoch FROM clock_timestamp() - a.xact_start)::numeric, 1),
+    'query', a.query) ORDER BY a.pid), '[]')
+FROM (
+    SELECT l.pid, bool_or(NOT l.granted) AS waiting,
+        jsonb_agg(DISTINCT CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname) AS tables
+    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE l.locktype = 'relation' AND c.relkind IN ('r', 'p') AND {OUR_RELATIONS}
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND (l.mode = 'AccessExclusiveLock' OR ({version} AND l.mode NOT IN ('AccessShareLock', 'SIReadLock')))
+    AND l.pid NOT IN ({_pids(but)}) GROUP BY l.pid
+) AS held JOIN pg_catalog.pg_stat_activity a ON a.pid = held.pid
+WHERE {_CLIENTS}
+"""
+
+
+def timeouts(role: str) -> str:
+    """The question which timeouts are set on a role, on the database, or on both together."""
+    return f"""
+SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'where', CASE WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'all roles' WHEN s.setrole = 0 THEN 'database'
+        WHEN s.setdatabase = 0 THEN 'role' ELSE 'role in database' END,
+    'setting', item) ORDER BY s.setdatabase, s.setrole, item), '[]')
+FROM pg_catalog.pg_db_role_setting s, unnest(s.setconfig) AS item
+WHERE s.setrole IN (0, (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {literal(role)}))
+AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()))
+AND split_part(item, '=', 1) IN ({_TIMEOUT_NAMES})
+"""
+
+
+def all_timeouts(named: Sequence[Mapping[str, str]], beneath: Mapping[str, str]) -> list[dict[str, str]]:
+    """Put those that are set on somebody beside those of the server's configuration, or of the address itself."""
+    known = {item["setting"].partition("=")[0] for item in named}
+    return [dict(item) for item in named] + [
+        {"where": "server", "setting": f"{name}={value}ms"}
+        for name, value in sorted(beneath.items())
+        if name not in known
+    ]
+
+
+def find(name: str, relations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The table that people call so: by its own name where it is in public or no other schema has one of that name."""
+    for relation in relations:
+        if name in (table_name(relation), f"{relation['schema']}.{relation['name']}"):
+            return relation
+    bare = [relation for relation in relations if relation["name"] == name]
+    return bare[0] if len(bare) == 1 else None
+
+
+def count(relation: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """The question how many rows a table has, and in how many of them each of the columns holds something."""
+    counted = "".join(f", {literal(column)}, count(t.{identifier(column)})" for column in columns)
+    return (
+        f"SELECT jsonb_build_object('rows', count(*), 'columns', jsonb_build_object({counted[2:]})) "
+        f"FROM {identifier(relation['schema'], relation['name'])} AS t"
+    )
+
+
+def statement(text: str | None, limit: int = 120) -> str | None:
+    """A statement for people to recognise, without the values in it: they may be secrets, or somebody's data."""
+    if text is None:
+        return None
+    # Cut-off literals too: the server keeps the first 1024 bytes of a statement.
+    hidden = re.sub(r"\$(\w*)\$.*?(?:\$\1\$|\Z)", "$$…$$", text, flags=re.DOTALL)
+    hidden = re.sub(r"'(?:[^'\\]|\\.|'')*(?:'|\Z)", "'…'", hidden, flags=re.DOTALL)
+    return one_line(hidden, limit)
