@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.modules import pg_readiness
+from ansible_collections.sparklio.rollback.plugins.modules import pg_integrity, pg_readiness
 
 #: Everything that a URL and a password file would have to escape.
 PASSWORD = "canary:p\\w@d/'%?#"
@@ -233,3 +233,245 @@ def test_what_can_not_be_asked_is_told_without_secrets(ready, app, change, said)
     assert said in found["error"], found["error"]
     assert "\n" not in found["error"]
     assert set(found) >= {*pg_readiness.NOTHING}
+
+
+@pytest.fixture
+def integrity(call, app):
+    def ask(**options):
+        found = call(pg_integrity, **{"url": app.url, **options})
+        assert "canary" not in json.dumps({key: found[key] for key in found if key != "invocation"})
+        assert not found["changed"]
+        return found
+
+    return ask
+
+
+KEYS = """
+CREATE EXTENSION citext;
+CREATE TABLE users (id int PRIMARY KEY, "이름" citext UNIQUE, boss int REFERENCES users);
+INSERT INTO users VALUES (1, 'Kim', NULL), (2, 'lee', 1);
+CREATE TABLE pairs (a int, b text, PRIMARY KEY (a, b));
+INSERT INTO pairs VALUES (1, 'x');
+CREATE SCHEMA "보관";
+CREATE TABLE "보관"."표" (id int, a int, b varchar(5), owner citext REFERENCES users ("이름"),
+  CONSTRAINT simple_fk FOREIGN KEY (a, b) REFERENCES pairs (a, b), c int, d text,
+  CONSTRAINT full_fk FOREIGN KEY (c, d) REFERENCES pairs (a, b) MATCH FULL);
+INSERT INTO "보관"."표" VALUES (1, 1, 'x', 'KIM', 1, 'x'), (2, 9, NULL, NULL, NULL, NULL);
+CREATE TABLE events (at date, user_id bigint REFERENCES users, x int, PRIMARY KEY (at, x)) PARTITION BY RANGE (at);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+CREATE TABLE events_2 PARTITION OF events DEFAULT;
+INSERT INTO events VALUES ('2020-02-02', 1, 1), ('2022-02-02', 2, 1);
+CREATE TABLE notes (at date, x int, FOREIGN KEY (at, x) REFERENCES events);
+INSERT INTO notes VALUES ('2022-02-02', 1);
+CREATE TABLE base (user_id int REFERENCES users);
+CREATE TABLE derived () INHERITS (base);
+INSERT INTO derived VALUES (99);
+"""
+
+
+def test_foreign_keys_are_looked_behind(integrity, app):
+    app.admin(KEYS)
+    app.admin(
+        f'GRANT ALL ON ALL TABLES IN SCHEMA public, "보관" TO "{app.role}"; GRANT ALL ON SCHEMA "보관" TO "{app.role}"'
+    )
+    found = integrity()
+    assert (found["verdict"], found["foreign_keys"], found["orphans"]) == ("pass", 7, []), found
+    app.admin(
+        "SET session_replication_role = replica;"
+        "UPDATE users SET boss = 77 WHERE id = 2;"
+        "INSERT INTO \"보관\".\"표\" VALUES (3, 1, 'y', 'nobody', 1, NULL), (4, 1, 'y', NULL, 2, 'x');"
+        "INSERT INTO events VALUES ('2020-03-03', 55, 2), ('2022-03-03', 55, 2);"
+        "INSERT INTO notes VALUES ('2020-12-12', 9); INSERT INTO base VALUES (66);"
+    )
+    found = integrity()
+    assert found["verdict"] == "fail"
+    seen = {item["name"]: (item["count"], item["example"], item["references"]) for item in found["orphans"]}
+    assert seen == {
+        "users_boss_fkey on users": (1, "[77]", "users"),
+        "simple_fk on 보관.표": (2, '[1, "y"]', "pairs"),
+        "full_fk on 보관.표": (2, "[1, null]", "pairs"),
+        "표_owner_fkey on 보관.표": (1, '["nobody"]', "users"),
+        "events_user_id_fkey on events": (2, "[55]", "users"),
+        "notes_at_x_fkey on notes": (1, '["2020-12-12", 9]', "events"),
+        "base_user_id_fkey on base": (1, "[66]", "users"),
+    }
+    assert "users_boss_fkey on users: 1 row" in found["evidence"] and "such as [77]" in found["evidence"]
+    counts = {item["name"]: item["count"] for item in found["orphans"]}
+    found = integrity(known_orphans=counts)
+    assert found["verdict"] == "pass" and "as before" in found["evidence"]
+    counts["simple_fk on 보관.표"] = 1
+    assert [item["name"] for item in integrity(known_orphans=counts)["orphans"] if not item["known"]] == [
+        "simple_fk on 보관.표"
+    ]
+
+
+def test_what_is_not_valid_or_was_never_validated(integrity, app, cluster):
+    app.sql(
+        "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE dup (x int, user_id int);"
+        "INSERT INTO dup VALUES (1, 5), (1, NULL);"
+        "ALTER TABLE dup ADD CONSTRAINT positive CHECK (x > 1) NOT VALID;"
+        "ALTER TABLE dup ADD CONSTRAINT user_fk FOREIGN KEY (user_id) REFERENCES users NOT VALID;"
+        "CREATE DOMAIN small AS int; ALTER DOMAIN small ADD CONSTRAINT tiny CHECK (VALUE < 9) NOT VALID"
+    )
+    said = cluster.sql("CREATE UNIQUE INDEX CONCURRENTLY dup_x ON dup (x)", app.name, fails=True)
+    assert "could not create unique index" in said
+    found = integrity()
+    assert found["verdict"] == "fail"
+    assert [(item["name"], item["index"], item["known"]) for item in found["invalid_indexes"]] == [
+        ("dup_x on dup", "dup_x", False)
+    ]
+    names = [item["name"] for item in found["unvalidated"]]
+    assert names == ["positive on dup", "user_fk on dup", "tiny on small"]
+    assert "not valid: dup_x on dup; never validated: positive on dup" in found["evidence"]
+    assert [(item["name"], item["validated"]) for item in found["orphans"]] == [("user_fk on dup", False)]
+    found = integrity(known=[*names, "dup_x on dup"])
+    assert found["verdict"] == "pass" and found["orphans"][0]["known"], found
+    assert integrity(known=names)["verdict"] == "fail"
+
+
+def test_what_can_not_be_checked_never_passes(integrity, app, cluster):
+    app.admin("CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE a (id int REFERENCES users);"
+              "CREATE TABLE b (id int REFERENCES users)")  # fmt: skip
+    app.admin(f'GRANT SELECT ON users, b TO "{app.role}"')
+    found = integrity(content="rows")
+    assert found["verdict"] == "error" and found["foreign_keys"] == 1
+    assert [item["name"] for item in found["unchecked"]] == ["a_id_fkey on a", "rows of a"]
+    assert "permission denied" in found["unchecked"][0]["reason"]
+    app.admin(f'GRANT SELECT ON a TO "{app.role}"')
+    with cluster.session(app.name) as holder:
+        holder.ask("BEGIN")
+        holder.ask("LOCK TABLE a")
+        found = integrity(question_timeout=0.2)
+        assert found["unchecked"] == [{"name": "a_id_fkey on a", "reason": "no answer within 0.2 s"}]
+    found = integrity(deadline=0)
+    assert found["verdict"] == "error" and "no time left" in found["evidence"]
+    found = integrity(database="없음")
+    assert found["verdict"] == "error" and "does not exist" in found["evidence"] and found["database"] == "없음"
+
+
+def test_contents_are_those_of_the_moment(integrity, app):
+    app.sql('CREATE TABLE "표" (id int, t text); INSERT INTO "표" VALUES (1, \'a\'), (2, NULL); CREATE TABLE empty ()')
+    rows = integrity(content="rows")["tables"]
+    assert rows == {"표": {"rows": 2, "hash": None}, "empty": {"rows": 0, "hash": None}}
+    first = integrity(content="hash", only_tables=["표"])["tables"]
+    assert first["표"]["rows"] == 2 and first["표"]["hash"] and set(first) == {"표"}
+    app.sql("UPDATE \"표\" SET t = 'b' WHERE id = 1")
+    assert integrity(content="hash")["tables"]["표"]["hash"] != first["표"]["hash"]
+
+
+SCHEMA = """
+CREATE EXTENSION citext;
+CREATE SCHEMA "보관";
+CREATE TYPE mood AS ENUM ('좋음', 'bad');
+CREATE DOMAIN positive AS int DEFAULT 1 CHECK (VALUE > 0);
+CREATE TYPE pair AS (a int, b text COLLATE "C");
+CREATE TYPE span AS RANGE (subtype = numeric);
+CREATE TABLE users (id bigserial PRIMARY KEY, email text NOT NULL, m mood DEFAULT 'bad', n numeric(8, 2),
+  twice numeric GENERATED ALWAYS AS (n * 2) STORED, c text COLLATE "C", p pair, CHECK (n > 0));
+CREATE UNIQUE INDEX ix_users_email ON users (lower(email)) WHERE n > 1;
+CREATE TABLE "보관"."표.1" (id int GENERATED BY DEFAULT AS IDENTITY, "a.b" int,
+  user_id bigint REFERENCES users ON DELETE CASCADE);
+ALTER TABLE "보관"."표.1" ADD CONSTRAINT later CHECK ("a.b" > 0) NOT VALID;
+CREATE TABLE events (at date, x int) PARTITION BY RANGE (at);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+CREATE INDEX ix_events ON events (x);
+CREATE TABLE derived (z int) INHERITS (users);
+CREATE UNLOGGED TABLE fast (id int) WITH (fillfactor = 50);
+CREATE SEQUENCE down INCREMENT -1 CYCLE;
+CREATE VIEW emails AS SELECT id, email FROM users;
+CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS n FROM users;
+CREATE UNIQUE INDEX ix_totals ON totals (n);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE PROCEDURE work(a int) LANGUAGE sql AS 'SELECT 1';
+CREATE AGGREGATE total (int) (sfunc = int4pl, stype = int, initcond = '0');
+CREATE TRIGGER touched BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE RULE quiet AS ON DELETE TO users DO INSTEAD NOTHING;
+ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON users FOR SELECT TO PUBLIC USING (id > 0);
+CREATE STATISTICS st_users (dependencies) ON id, n FROM users;
+COMMENT ON TABLE users IS '사용자';
+COMMENT ON COLUMN users.email IS 'where';
+CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY);
+COMMENT ON TABLE alembic_version IS 'not this';
+"""
+
+
+def test_two_schemas_are_the_same_whatever_the_order(integrity, app, cluster, tmp_path):
+    app.sql(SCHEMA)
+    lines = integrity(want_schema=True)["schema"]
+    assert lines == sorted(lines) and not [line for line in lines if "alembic_version" in line or "citext_" in line]
+    kinds = {line.split(" ")[0] for line in lines}
+    assert kinds >= {
+        *("schema", "extension", "table", "column", "constraint", "index", "type", "sequence", "view", "materialized"),
+        *("function", "procedure", "aggregate", "trigger", "rule", "policy", "statistics", "comment"),
+    }
+    assert "column users.email\ttext NOT NULL" in lines
+    assert "type mood\tenum ('좋음', 'bad')" in lines
+    assert 'constraint later on "보관"."표.1"\tCHECK (("a.b" > 0)) NOT VALID' in lines
+    assert "sequence users_id_seq\tbigint increment 1 from 1 to 9223372036854775807 owned by public.users.id" in lines
+    assert not [line for line in lines if line.startswith("index events_1_x")]
+    wanted = tmp_path / "schema.json"
+    wanted.write_text(json.dumps(lines))
+    other = App(cluster)
+    try:
+        # Columns in another order, other numbers of objects, other contents, another place of the sequence.
+        other.sql("CREATE TABLE filler (id int); DROP TABLE filler;" + SCHEMA.replace(
+            "id bigserial PRIMARY KEY, email text NOT NULL", "email text NOT NULL, id bigserial PRIMARY KEY, gone int"
+        ) + "ALTER TABLE users DROP COLUMN gone; SELECT nextval('users_id_seq'), nextval('users_id_seq');")  # fmt: skip
+        found = integrity(url=other.url, schema_file=str(wanted))
+        assert (found["schema_differences"], found["schema"]) == ([], None)
+        assert found["unvalidated"][0]["name"] == "later on 보관.표.1"
+    finally:
+        other.drop()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("DROP INDEX ix_users_email", "index ix_users_email on users: missing"),
+        ("CREATE INDEX ix_more ON users (n)", "index ix_more on users: not expected"),
+        ("ALTER TABLE users ADD y int", "column derived.y: not expected|column users.y: not expected"),
+        (
+            "ALTER TABLE users ALTER m TYPE text",
+            "column derived.m differs: text DEFAULT 'bad'::public.mood instead of public.mood DEFAULT|"
+            "column users.m differs",
+        ),
+        ("ALTER TYPE mood ADD VALUE 'new'", "type mood differs: enum ('좋음', 'bad', 'new') instead of enum ('좋음', "),
+        ("DROP TABLE \"보관\".\"표.1\"", 'sequence "보관"."표.1_id_seq": missing|table "보관"."표.1": missing'),
+        ("CREATE TABLE extra (id int PRIMARY KEY)", "table extra: not expected"),
+        (
+            "ALTER TABLE users ALTER email DROP NOT NULL",
+            "column derived.email differs: text instead|column users.email differs: text instead of text NOT NULL",
+        ),
+        ("CREATE OR REPLACE VIEW emails AS SELECT id, lower(email) AS email FROM users", "view emails differs"),
+        ("COMMENT ON COLUMN users.email IS NULL", "comment on table column public.users.email: missing"),
+        ("ALTER TABLE users DISABLE TRIGGER touched", "trigger touched on users differs"),
+        ("ALTER POLICY mine ON users USING (id > 1)", "policy mine on users differs: r permissive to PUBLIC using"),
+        ("ALTER SEQUENCE down NO CYCLE", "sequence down differs"),
+        ("ALTER DOMAIN positive SET NOT NULL", "type positive differs"),
+        ("ALTER TABLE \"보관\".\"표.1\" VALIDATE CONSTRAINT later", 'constraint later on "보관"."표.1" differs'),
+        ("DROP AGGREGATE total (int)", "aggregate total(integer): missing"),
+        ("ALTER TABLE fast SET LOGGED", "table fast differs"),
+        ("DROP RULE quiet ON users", "rule quiet on users: missing"),
+        ("DROP STATISTICS st_users", "statistics st_users: missing"),
+    ],
+)  # fmt: skip
+def test_what_differs_in_a_schema_is_named(integrity, app, tmp_path, change, said):
+    app.sql(SCHEMA)
+    wanted = tmp_path / "schema.json"
+    wanted.write_text(json.dumps(integrity(want_schema=True)["schema"]))
+    app.sql(change)
+    found = integrity(schema_file=str(wanted), known=["later on 보관.표.1"])
+    differences = found["schema_differences"]
+    assert found["verdict"] == "fail"
+    assert len(differences) == len(said.split("|")), differences
+    for line, wanted_line in zip(differences, said.split("|"), strict=True):
+        assert line.startswith(wanted_line)
+    assert integrity(schema_file=str(wanted), known=["later on 보관.표.1", *differences])["verdict"] == "pass"
+
+
+def test_a_schema_file_that_says_nothing_is_no_expectation(integrity, tmp_path):
+    for text in ("[]", "{}", "nothing"):
+        (tmp_path / "s.json").write_text(text)
+        assert integrity(schema_file=str(tmp_path / "s.json"))["verdict"] == "error"
+    assert "No such file" in integrity(schema_file="/nowhere/s.json")["evidence"]
