@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 # SQLAlchemy's own pattern: a password ends at the last "@" of what stands before the host, whatever else it holds.
 _URL = re.compile(
@@ -130,6 +130,23 @@ def parse(url: str) -> Target:
     if "\0" in f"{user}{password}{url}":
         raise UrlError("it holds a NUL character")
     return Target(tuple(host for host, _port in split), ports, user, password, database, variables)
+
+
+def with_database(url: str, database: str) -> str:
+    """Return the same address with another database.
+
+    Raises:
+        UrlError: it is no such URL.
+    """
+    parse(url)
+    match = _URL.fullmatch(url.strip())
+    assert match is not None
+    query = "&".join(item for item in (match["query"] or "").split("&") if item and not item.startswith("dbname="))
+    if match["database"] is not None:
+        base = match.string[: match.start("database")]
+    else:
+        base = match.string.partition("?")[0] + "/"
+    return f"{base}{quote(database, safe='')}" + (f"?{query}" if query else "")
 
 
 def _place(text: str, port: str) -> tuple[str, str]:

@@ -115,7 +115,7 @@ base:
 path:
   description:
     - The revisions to take back, newest first, each with its C(revision), C(file) relative to the clone, C(title),
-      C(down_revisions), C(marks), C(reasons) and C(drops).
+      C(down_revisions), C(heads_before) (what the version table holds by then), C(marks), C(reasons) and C(drops).
     - C(marks) are of V(missing), V(raises), V(empty) (these three can't be taken back), V(autocommit), V(loses_data),
       V(changes_data), V(reads_data), V(unknown), V(merge) and V(harmless).
     - C(reasons) has for each mark the line and why. C(drops) has C(kind), C(table), C(name) and C(line); a name that is
@@ -138,6 +138,12 @@ path:
           table: brands
           name: learned_profile
           line: 36
+build:
+  description: Revisions by which an empty database comes to RV(target_heads), oldest first.
+  type: list
+  elements: str
+  returned: success
+  sample: [v4_0001_users, v4_0002_brands, v4_0003_workflows]
 differing:
   description:
     - Revisions whose files are not the same in both commits. C(how) is V(changed), or V(target_only) where only the
@@ -317,10 +323,12 @@ def find(newer: Side, older: Side | None, params: dict[str, Any], found: dict[st
     found["unapplied"] = graph.order(set(graph.revisions) - applied)[::-1]
     found["target_heads"] = graph.heads_after(heads, path)
     found["base"] = bool(path) and not found["target_heads"]
-    for name in path:
+    found["build"] = graph.path_to_heads(found["target_heads"], [])[::-1] if found["target_heads"] else []
+    for at, name in enumerate(path):
         item = graph.revisions[name]
         marks = _downgrade_marks.read(newer.tree.sources[item.path], item.down_revisions)
         about = {"revision": name, "file": item.path, "down_revisions": list(item.down_revisions)}
+        about["heads_before"] = graph.heads_after(heads, path[:at])
         found["path"].append({**about, **marks.data()})
 
 
@@ -342,6 +350,7 @@ def gather(params: dict[str, Any]) -> dict[str, Any]:
         },
         "base": False,
         "path": [],
+        "build": [],
         "differing": [],
         "problems": [*newer.problems.values(), *uncommitted(repo, newer)],
     }

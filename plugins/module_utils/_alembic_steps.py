@@ -1,0 +1,195 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs named revisions of Alembic inside an application's own virtual environment: the script, and its answers.
+
+The script goes through the application's own ``env.py``, so that the version table, naming conventions and
+whatever else it configures hold. Three things make sure that it never meets another database than the one that it was
+given: every new connection is led there, whatever address ``env.py`` reads; it is asked which database it is in before
+anything else; and the version table has to be at the revisions that were expected.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
+from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
+
+#: Runs under the application's Python, by stdin. Its answers are the lines that begin with the marker. It waits with
+#: all imports done until a line comes through the pipe, and ends at once when the pipe does: with us, however we end.
+SCRIPT = r"""
+import json, os, sys, threading, time
+
+marker, pipe, wanted = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+out = os.fdopen(os.dup(1), "w")
+done, current, version = [], [None], {}
+
+
+def say(**answer):
+    out.write("\n" + marker + json.dumps(answer) + "\n")
+    out.flush()
+
+
+def shown(exc):
+    cause = getattr(exc, "orig", None) or exc
+    text = str(cause).strip().split("\n")[0]
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None) or ""
+    return type(exc).__name__ + (": " + text if text else ""), state
+
+
+class Refused(Exception):
+    pass
+
+
+def listen():
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.pool import Pool
+
+    def lead(dialect, record, cargs, cparams):
+        cparams["dbname" if "dbname" in cparams else "database"] = wanted["database"]
+
+    def check(connection, record):
+        cursor = connection.cursor()
+        cursor.execute("SELECT current_database()")
+        found = cursor.fetchone()[0]
+        if found != wanted["database"]:
+            raise Refused("env.py led to database %s, not to %s; nothing was run there" % (found, wanted["database"]))
+        for name, value in wanted["settings"].items():
+            cursor.execute("SELECT set_config('%s', '%s', false)" % (name, value))
+        cursor.close()
+        connection.commit()
+
+    event.listen(Engine, "do_connect", lead)
+    event.listen(Pool, "connect", check)
+
+
+def steps(script, context, direction, revisions):
+    from alembic.runtime.migration import MigrationStep
+
+    make = MigrationStep.downgrade_from_script if direction == "downgrade" else MigrationStep.upgrade_from_script
+    return [make(script.revision_map, script.get_revision(name)) for name in revisions]
+
+
+def online(config, script):
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationContext
+
+    met = []
+
+    def plan(_heads, context):
+        met.append(True)
+        version.update(table=context.version_table, schema=context.version_table_schema)
+        at = sorted(context.get_current_heads())
+        if wanted["heads"] is not None and at != sorted(wanted["heads"]):
+            raise Refused("the database is at %s, and %s was expected" % (
+                ", ".join(at) or "no revision", ", ".join(sorted(wanted["heads"])) or "no revision"))
+        if wanted["one_transaction"]:
+            if context._transaction_per_migration:
+                raise Refused("env.py sets transaction_per_migration, so that it can't be one transaction")
+
+            def refuse(self):
+                raise Refused("revision %s leaves the transaction (autocommit_block)" % current[0])
+
+            MigrationContext.autocommit_block = refuse
+        for statement in wanted["before"]:
+            context.connection.exec_driver_sql(statement)
+        found = steps(script, context, wanted["direction"], wanted["revisions"])
+        began = [time.monotonic()]
+
+        def applied(ctx=None, step=None, heads=None, run_args=None, **_):
+            now = time.monotonic()
+            done.append({"revision": current[0], "seconds": round(now - began[0], 3)})
+            say(progress=done[-1])
+            began[0] = now
+
+        context.on_version_apply_callbacks = tuple(context.on_version_apply_callbacks) + (applied,)
+
+        def each():
+            for step in found:
+                current[0] = step.revision.revision
+                yield step
+            current[0] = None
+
+        return each()
+
+    with EnvironmentContext(config, script, fn=plan):
+        script.run_env()
+    if not met:
+        raise Refused("env.py ran without calling context.run_migrations")
+
+
+def offline(config, script):
+    import io
+
+    from alembic.runtime.environment import EnvironmentContext
+
+    sql, errors = {}, {}
+    heads = list(wanted["heads"])
+    for name, before in zip(wanted["revisions"], wanted["heads_before"]):
+        current[0] = name
+        buffer = io.StringIO()
+        config.output_buffer = buffer
+        try:
+            def plan(_heads, context, name=name):
+                return steps(script, context, wanted["direction"], [name])
+
+            with EnvironmentContext(config, script, fn=plan, as_sql=True, starting_rev=tuple(before)):
+                script.run_env()
+            sql[name] = buffer.getvalue()
+        except Exception as exc:
+            errors[name] = shown(exc)[0]
+    return sql, errors
+
+
+def watch():
+    # Ends with the pipe, so with whoever holds its other end.
+    while True:
+        word = os.read(pipe, 1)
+        if not word:
+            os._exit(130)
+        ready.set()
+
+
+ready = threading.Event()
+threading.Thread(target=watch, daemon=True).start()
+try:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config(wanted["config"])
+    script = ScriptDirectory.from_config(config)
+    script.get_heads()
+    if wanted["mode"] == "sql":
+        sql, errors = offline(config, script)
+        say(sql=sql, errors=errors, error=None)
+    else:
+        listen()
+        say(ready=True)
+        ready.wait()
+        online(config, script)
+        say(done=done, version=version, error=None)
+except BaseException as exc:
+    message, state = shown(exc)
+    say(done=done, error=message, state=state, revision=current[0])
+out.flush()
+os._exit(0)
+"""
+
+
+def answers(lines: Iterable[str], marker: str) -> Iterator[dict[str, Any]]:
+    """What the script said, whatever else printed into its output."""
+    for line in lines:
+        if line.startswith(marker):
+            try:
+                yield json.loads(line[len(marker) :])
+            except ValueError:
+                continue
+
+
+def failure(answer: Mapping[str, Any], secrets: Iterable[str] = ()) -> str:
+    """What to say of a run that failed: the revision, and what it said, in one line without secrets."""
+    where = f"revision {answer['revision']} failed: " if answer.get("revision") else ""
+    return one_line(mask(f"{where}{answer['error']}", secrets), 500)

@@ -1,0 +1,238 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Conversations with Alembic in an application's own virtual environment, by scripts that go in by standard input."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.sparklio.rollback.plugins.module_utils import (
+    _alembic,
+    _alembic_steps,
+    _content_manifest,
+    _dotenv,
+    _postgres_url,
+)
+from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask, secret_values
+from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
+
+#: Options of a module that runs revisions.
+ALEMBIC_SPEC: dict[str, Any] = {
+    "backend_dir": {"type": "path"},
+    "config": {"type": "str", "default": "alembic.ini"},
+    "python": {"type": "path"},
+    "venvs": {"type": "list", "elements": "str", "default": ["venv", ".venv"]},
+}
+
+
+class CannotAsk(Exception):
+    """Something that is needed to ask is missing. The message says what, and what to do."""
+
+
+def find_python(backend_dir: str, python: str | None, venvs: list[str]) -> str:
+    """Return the application's Python."""
+    usual = [os.path.join(backend_dir, name, "bin", "python") for name in venvs]
+    candidates = [python] if python else usual
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+    raise CannotAsk(f"the application's Python is missing: no {' and no '.join(candidates)}")
+
+
+def read_environment(env_file: str | None) -> dict[str, str]:
+    """Return the variables of the environment file, without those that are set already."""
+    if env_file is None:
+        return {}
+    try:
+        with open(env_file, encoding="utf-8-sig", errors="replace") as file:
+            variables = _dotenv.parse(file.read(), os.environ)
+    except OSError as exc:
+        raise CannotAsk(f"the environment file {env_file} can't be read: {exc.strerror}") from exc
+    return {name: value for name, value in _alembic.environment(variables).items() if name not in os.environ}
+
+
+class StepsError(Exception):
+    """Revisions could not be run. The message says which, and why; ``state`` is the SQLSTATE, where there is one."""
+
+    def __init__(self, message: str, state: str = "") -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class Steps:
+    """Revisions that run in a database of that name on the application's server, and nowhere else.
+
+    It starts at once and loads all it needs; nothing is run before ``finish``. It ends with us, however we end.
+
+    Args:
+        params: as ALEMBIC_SPEC has them, and the address as ``url`` or ``env_file`` and ``env_key``.
+        database: name of the database.
+        direction: ``downgrade`` or ``upgrade``.
+        revisions: ids, in the order in which they run.
+        heads: what the version table has to be at before; None for whatever it is at.
+        before: SQL that runs first, in the same transaction.
+        one_transaction: whether to refuse what would leave it.
+        lock_timeout: milliseconds to wait for a lock; 0 for ever.
+    """
+
+    def __init__(
+        self,
+        params: dict[str, Any],
+        database: str,
+        direction: str,
+        revisions: list[str],
+        heads: list[str] | None,
+        before: list[str] | None = None,
+        one_transaction: bool = False,
+        lock_timeout: int = 0,
+    ) -> None:
+        settings = {
+            **_content_manifest.TIMEOUTS,
+            "lock_timeout": str(lock_timeout),
+            "application_name": "sparklio.rollback",
+        }
+        self._start(
+            params,
+            database,
+            {
+                "mode": "run",
+                "config": params["config"],
+                "database": database,
+                "direction": direction,
+                "revisions": revisions,
+                "heads": heads,
+                "before": before or [],
+                "one_transaction": one_transaction,
+                "settings": settings,
+            },
+        )
+
+    def _start(self, params: dict[str, Any], database: str | None, wanted: dict[str, Any]) -> None:
+        backend = params["backend_dir"]
+        try:
+            if not os.path.isfile(os.path.join(backend, params["config"])):
+                raise CannotAsk(f"there is no {params['config']} in {backend}")
+            python = find_python(backend, params["python"], params["venvs"])
+            variables = read_environment(params["env_file"])
+        except CannotAsk as exc:
+            raise StepsError(str(exc)) from exc
+        url = params["url"] or variables.get(params["env_key"]) or os.environ.get(params["env_key"], "")
+        if database and url:
+            variables[params["env_key"]] = _postgres_url.with_database(url, database)
+        self.hidden = secret_values({**os.environ, **variables})
+        self.marker = f"sparklio-{secrets.token_hex(8)}:"
+        self.buffer, self.seen = b"", []
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        pipe, self.control = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [python, "-", self.marker, str(pipe), json.dumps(wanted)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                cwd=backend,
+                env={**os.environ, **variables, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
+                pass_fds=(pipe,),
+                start_new_session=True,
+            )
+        except OSError as exc:
+            os.close(self.control)
+            raise StepsError(f"{python} can't be run ({exc.strerror}); try it by hand") from exc
+        finally:
+            os.close(pipe)
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(_alembic_steps.SCRIPT.encode())  # type: ignore[union-attr]
+            self.process.stdin.close()  # type: ignore[union-attr]
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it, and wait for it. What it had begun is rolled back by the server."""
+        with contextlib.suppress(OSError):
+            os.close(self.control)
+        self.control = -1
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()  # type: ignore[union-attr]
+        self.errors.close()
+
+    def _next(self, deadline: float) -> dict[str, Any]:
+        """The next answer, or raise StepsError."""
+        out = self.process.stdout.fileno()  # type: ignore[union-attr]
+        while not self.seen:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([out], [], [], left)[0]:
+                raise StepsError("it was not done in time and was stopped; give it a longer deadline")
+            block = os.read(out, 1 << 16)
+            if not block:
+                raise StepsError(f"the application's Python ended early; it said last: {self._last_words()}")
+            self.buffer += block
+            whole, _newline, self.buffer = self.buffer.rpartition(b"\n")
+            self.seen += _alembic_steps.answers(whole.decode("utf-8", "replace").splitlines(), self.marker)
+        return self.seen.pop(0)
+
+    def _last_words(self) -> str:
+        self.process.wait()
+        self.errors.seek(0)
+        lines = [line for line in self.errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return one_line(mask(lines[-1] if lines else "nothing at all", self.hidden))
+
+    def _answer(self, deadline: float, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        while True:
+            answer = self._next(deadline)
+            if "progress" in answer:
+                if progress:
+                    progress(answer["progress"])
+                continue
+            if answer.get("error"):
+                raise StepsError(_alembic_steps.failure(answer, self.hidden), answer.get("state") or "")
+            return answer
+
+    def ready(self, deadline: float) -> None:
+        """Wait until all is loaded, or raise StepsError."""
+        self._answer(deadline)
+
+    def finish(self, deadline: float, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+        """Run the revisions, or raise StepsError.
+
+        Returns:
+            ``done`` (each revision with its seconds) and ``version`` (``table`` and ``schema`` of the version table).
+        """
+        os.write(self.control, b".")
+        return self._answer(deadline, progress)
+
+
+class OfflineSql(Steps):
+    """The SQL of revisions, without a database.
+
+    Args:
+        params: as for Steps.
+        revisions: ids, in the order in which they would run.
+        heads_before: for each of them the heads that the database is at by then.
+    """
+
+    def __init__(self, params: dict[str, Any], revisions: list[str], heads_before: list[list[str]]) -> None:
+        wanted = {"mode": "sql", "config": params["config"], "direction": "downgrade", "revisions": revisions}
+        self._start(params, None, {**wanted, "heads": [], "heads_before": heads_before})
+
+    def read(self, deadline: float) -> tuple[dict[str, str], dict[str, str]]:
+        """The SQL of each revision, and why it could not be had of others; or raise StepsError."""
+        answer = self._answer(deadline)
+        errors = {name: one_line(mask(text, self.hidden)) for name, text in answer["errors"].items()}
+        return {name: mask(text, self.hidden) for name, text in answer["sql"].items()}, errors
