@@ -10,8 +10,12 @@ from typing import Any
 
 VERSION = 1
 
-#: What a row looks like as text depends on these; both sides must say it the same way. The rest keeps the role's own
-#: timeouts from ending a session that has to last as long as the dump.
+#: Keeps the role's own timeouts from ending a session that has to last.
+TIMEOUTS = {
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+#: What a row looks like as text depends on these; both sides must say it the same way.
 SETTINGS = {
     "bytea_output": "hex",
     "datestyle": "ISO, MDY",
@@ -24,9 +28,8 @@ SETTINGS = {
     "xmlbinary": "base64",
     "jit": "off",
     "row_security": "off",
-    "statement_timeout": "0",
+    **TIMEOUTS,
     "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
 }

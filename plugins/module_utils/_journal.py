@@ -10,6 +10,9 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
+#: Outcomes of a run whose changes still hold.
+STANDING = ("rolled_back", "held")
+
 
 def decode(text: str) -> list[dict[str, Any]]:
     """Parse a journal. A last line that was cut off by a crash is left out; damage elsewhere raises ValueError."""
@@ -39,10 +42,12 @@ def whole(line: bytes) -> bool:
 
 
 def ended(records: Sequence[Record]) -> str | None:
-    """Return the outcome of a run that is over, else None."""
+    """Return the outcome of a run that is over, else None. One that was opened again to be undone is not over."""
     for record in reversed(records):
         if record["event"] == "end":
             return str(record["outcome"])
+        if record["event"] == "reopened":
+            return None
     return None
 
 
@@ -85,7 +90,7 @@ def left_because_bad(runs: Iterable[Mapping[str, Any]]) -> list[str]:
     """
     bad: set[str] = set()
     for run in runs:
-        if run.get("outcome") not in ("rolled_back", "held"):
+        if run.get("outcome") not in STANDING:
             continue
         left, reached = run.get("from") or {}, run.get("to") or {}
         if left.get("tag") == reached.get("tag"):

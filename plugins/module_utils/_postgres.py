@@ -121,6 +121,11 @@ def _value(name: str, value: str) -> str:
 
 
 def settings_sql(database: str, settings: Mapping[str, Any]) -> str:
+    """The same as settings_statements, as one text for psql."""
+    return "".join(f"{line};\n" for line in settings_statements(database, settings))
+
+
+def settings_statements(database: str, settings: Mapping[str, Any]) -> list[str]:
     """The statements that give a database its own settings, limit, rights and comment.
 
     Args:
@@ -128,24 +133,24 @@ def settings_sql(database: str, settings: Mapping[str, Any]) -> str:
         settings: as DATABASE asks for them.
     """
     name = identifier(database)
-    lines = [f"ALTER DATABASE {name} OWNER TO {identifier(settings['owner'])};"]
+    lines = [f"ALTER DATABASE {name} OWNER TO {identifier(settings['owner'])}"]
     if settings["connection_limit"] != -1:
-        lines.append(f"ALTER DATABASE {name} CONNECTION LIMIT {int(settings['connection_limit'])};")
+        lines.append(f"ALTER DATABASE {name} CONNECTION LIMIT {int(settings['connection_limit'])}")
     if settings["comment"] is not None:
-        lines.append(f"COMMENT ON DATABASE {name} IS {literal(settings['comment'])};")
+        lines.append(f"COMMENT ON DATABASE {name} IS {literal(settings['comment'])}")
     for item in settings["settings"]:
         key, _sign, value = item["setting"].partition("=")
         whose = f"ROLE {identifier(item['role'])} IN DATABASE {name}" if item["role"] else f"DATABASE {name}"
         parameter = ".".join(identifier(part) for part in key.split("."))
-        lines.append(f"ALTER {whose} SET {parameter} TO {_value(key.lower(), value)};")
+        lines.append(f"ALTER {whose} SET {parameter} TO {_value(key.lower(), value)}")
     if not settings["default_acl"]:
-        lines += [f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;"]
-        lines += [f"REVOKE ALL ON DATABASE {name} FROM {identifier(settings['owner'])};"]
+        lines += [f"REVOKE ALL ON DATABASE {name} FROM PUBLIC"]
+        lines += [f"REVOKE ALL ON DATABASE {name} FROM {identifier(settings['owner'])}"]
     for item in settings["acl"]:
         to = identifier(item["grantee"]) if item["grantee"] else "PUBLIC"
         grant = " WITH GRANT OPTION" if item["grantable"] else ""
-        lines.append(f"GRANT {item['privilege']} ON DATABASE {name} TO {to}{grant};")
-    return "\n".join(lines) + "\n"
+        lines.append(f"GRANT {item['privilege']} ON DATABASE {name} TO {to}{grant}")
+    return lines
 
 
 def create_scratch(name: str, owner: str, settings: Mapping[str, Any]) -> str:

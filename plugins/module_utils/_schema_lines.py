@@ -186,7 +186,8 @@ def query(version_table: str = "alembic_version") -> str:
     )
 
 
-def _parse(lines: Iterable[str]) -> dict[str, str]:
+def parse(lines: Iterable[str]) -> dict[str, str]:
+    """What each thing is, by what it is called."""
     return {name: definition for name, _tab, definition in (line.partition("\t") for line in lines)}
 
 
@@ -218,7 +219,7 @@ def differences(wanted: Sequence[str], got: Sequence[str]) -> list[str]:
 
     What goes with a table that is missing as a whole, or was not expected, is not named by itself.
     """
-    want, have = _parse(wanted), _parse(got)
+    want, have = parse(wanted), parse(got)
     lost = {name[len("table ") :] for name in want.keys() - have.keys() if name.startswith("table ")}
     new = {name[len("table ") :] for name in have.keys() - want.keys() if name.startswith("table ")}
     found = []

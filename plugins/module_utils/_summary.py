@@ -20,6 +20,9 @@ _HEADLINES = {
     "held": ("FAILED AND HELD", "실패, 현재 상태 유지"),
     "backed_up": ("BACKED UP", "백업 완료"),
     "resumed": ("RESUMED: the cut-off run was undone", "중단된 롤백을 되돌림"),
+    "undone": ("UNDONE, as asked", "요청에 따라 되돌림"),
+    "purged": ("PURGED", "보관된 데이터베이스 삭제 완료"),
+    "approved": ("APPROVED, nothing was changed", "계획 승인됨 (변경 없음)"),
     "good": ("WATCHED, all is well", "모니터링 완료, 정상"),
     "breached": ("BREACHED: a limit was exceeded", "기준 초과"),
     "inconclusive": ("INCONCLUSIVE, which is not a pass", "판단 불가 (정상이라는 뜻이 아님)"),
@@ -36,7 +39,20 @@ _CONCLUSIONS = {
 }
 _SCENARIOS = {"emergency": "긴급", "performance": "성능", "function": "기능", "security": "보안"}
 #: From bad to good: of several hosts the worst speaks for the run.
-_RANKS = ("failed", "held", "reverted", "refused", "rolled_back", "resumed", "planned", "backed_up", "unchanged")
+_RANKS = (
+    "failed",
+    "held",
+    "reverted",
+    "refused",
+    "rolled_back",
+    "resumed",
+    "undone",
+    "purged",
+    "planned",
+    "approved",
+    "backed_up",
+    "unchanged",
+)
 _ACTS = ("check", "preserve", "prepare", "switch", "validate", "undo", "record")
 
 
@@ -173,6 +189,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         return {**result, "outcome": "planned", "message": failures[0]["message"], "next": ["run it without --check"]}
     if not failures:
         finished = facts.get("finished")
+        parked = _parked(run, facts.get("switched") or {})
         if finished:
             result.update(outcome=finished["outcome"], message=finished["message"], serves=before)
         elif facts.get("check_mode"):
@@ -184,7 +201,9 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
                 next=[
                     "watch it for half an hour: ansible-playbook -i INVENTORY playbooks/monitor.yml",
                     "prove it again at any time: ansible-playbook -i INVENTORY playbooks/validate.yml",
+                    *parked.get("next", []),
                 ],
+                details=parked.get("details", []),
             )
         return result
     first = next((item for item in failures if item["message"] != "another host failed"), failures[0])
@@ -194,11 +213,12 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     again = f"ansible-playbook -i INVENTORY playbooks/level1.yml -e target_tag={back_to} -e rollback_allow_bad=true"
     if plan.get("level") == 2:
         again = f"ansible-playbook -i INVENTORY playbooks/level2.yml -e restore_point={facts.get('restore_point')}"
+    result["details"] = _written(facts)
     if act == "check":
         result.update(outcome="refused", message=why, serves=before)
     elif facts.get("undone") and facts.get("resumed"):
         result.update(
-            outcome="resumed",
+            outcome="undone" if facts.get("reopened") else "resumed",
             message=why,
             serves=before,
             verdict="pass",
@@ -231,6 +251,35 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             next=[f"to go back: {again}"],
         )
     return result
+
+
+def _parked(run: Mapping[str, Any], switched: Mapping[str, Any]) -> dict[str, Any]:
+    """What to say of a database that was put aside, and what can be done with it."""
+    if not switched.get("parked"):
+        return {}
+    again, run_id = "ansible-playbook -i INVENTORY playbooks/level3.yml", run.get("id")
+    return {
+        "details": [
+            f"the former database is kept as / 이전 데이터베이스: {switched['parked']}",
+            f"nobody could write for {switched['closed_seconds']:.1f} s (copy {switched['copy_seconds']:.1f} s, "
+            f"swap {switched['swap_seconds']:.3f} s)",
+        ],
+        "next": [
+            f"to take it back: {again} -e undo={run_id}",
+            f"once nobody needs the former database any more: {again} -e purge={run_id}",
+        ],
+    }
+
+
+def _written(facts: Mapping[str, Any]) -> list[str]:
+    """What was written to a database that was put aside again."""
+    if not facts.get("kept_database"):
+        return []
+    written = list(facts.get("written_since") or [])
+    return [
+        f"what served meanwhile is kept as / 그동안의 데이터베이스: {facts['kept_database']}",
+        f"written to it since / 그동안 변경된 행: {', '.join(written) or 'nothing that changes a count'}",
+    ]
 
 
 def of_hosts(outcomes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

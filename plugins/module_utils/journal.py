@@ -170,6 +170,30 @@ class State:
                 return _journal.summary(records) | {"run_id": run_id}
         return None
 
+    def may_reopen(self, run_id: str) -> str:
+        """Return the id of a run that is over and can be taken back, or raise RunError that says why it can't be."""
+        runs = self.run_ids()
+        if run_id not in runs:
+            known = [item["run_id"] for item in self.summaries() if item["outcome"] in _journal.STANDING]
+            raise RunError(f"There is no run {run_id!a} here. Runs that still hold: {', '.join(known[-5:]) or 'none'}.")
+        records = self.read(run_id)
+        outcome = _journal.ended(records)
+        if outcome not in _journal.STANDING and outcome is not None:
+            raise RunError(f"Run {run_id} ended as {outcome}: there is nothing of it to undo.")
+        if not _journal.pending(records):
+            raise RunError(f"Run {run_id} changed nothing that could be undone.")
+        later = [
+            item["run_id"]
+            for item in self.summaries()
+            if item["run_id"] > run_id and item["outcome"] in _journal.STANDING and item["pending"]
+        ]
+        if later:
+            raise RunError(
+                f"Run {later[-1]} changed the system after run {run_id}: undo that one first, or roll back to the "
+                "release that you want."
+            )
+        return run_id
+
     def refusal(self, stale_after: float, takeover: str | None, resume: str | None) -> str | None:
         """Why the lock can't be had now, with its cure, or None."""
         holder = self.holder()

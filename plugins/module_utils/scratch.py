@@ -166,6 +166,7 @@ def made(
     server: dict[str, Any],
     kept: dict[str, Any],
     instead: str = "",
+    spare: set[str] | None = None,
 ) -> Iterator[Made]:
     """A scratch database for what a dump holds, with its untrusted extensions, dropped in any case afterwards.
 
@@ -173,6 +174,7 @@ def made(
         server: as the application's session answers SERVER.
         kept: the dump's content manifest.
         instead: what else could be done where it can't be made, as the end of a message.
+        spare: databases that are left there for somebody else to drop; asked when all is done.
     """
     with postgres.admin_session(params, tools, target, target.database) as admin:
         who = admin.json(_postgres.SERVER)
@@ -190,7 +192,8 @@ def made(
                     make_extensions(inside, server["user"], extensions)
             yield Made(name, extensions, swept)
         finally:
-            scratch.drop(name)
+            if name not in (spare or ()):
+                scratch.drop(name)
 
 
 def restore(

@@ -174,6 +174,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     _integrity,
     _postgres,
     _schema_lines,
+    integrity,
     postgres,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
@@ -185,83 +186,9 @@ NOTHING: dict[str, Any] = {
     **{name: [] for name in ("orphans", "invalid_indexes", "unvalidated", "unchecked")},
     **dict.fromkeys(("schema_differences", "schema", "tables")),
 }
-_TOO_SLOW = ("57014", "55P03")
 
 
-class CannotAsk(Exception):
-    """One question got no answer, and the transaction goes on. The message says why."""
-
-
-class Questions:
-    """A read-only transaction in which one question may fail without the others."""
-
-    def __init__(self, session: postgres.Session, timeout: float, deadline: float) -> None:
-        self.session, self.timeout, self.deadline = session, timeout, deadline
-        session.ask("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-
-    def ask(self, sql: str) -> Any:
-        """The answer, or CannotAsk."""
-        left = min(self.timeout, self.deadline - time.monotonic())
-        if left <= 0:
-            raise CannotAsk("there was no time left")
-        self.session.ask(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}")
-        self.session.ask("SAVEPOINT question")
-        try:
-            return self.session.json(sql, left + 5)
-        except PostgresError as exc:
-            # Where the session itself is gone, this says so.
-            self.session.ask("ROLLBACK TO SAVEPOINT question")
-            raise CannotAsk(f"no answer within {left:.1f} s" if exc.state in _TOO_SLOW else str(exc)) from exc
-        finally:
-            self.session.ask("RELEASE SAVEPOINT question")
-
-
-def check(questions: Questions, params: dict[str, Any], found: dict[str, Any]) -> None:
-    """Fill in what does not hold."""
-    known = params["known"]
-
-    def named(items: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": _integrity.name_of(item),
-                "table": _content_manifest.table_name(item),
-                what: item[what],
-                "known": _integrity.name_of(item) in known,
-            }
-            for item in items
-        ]
-
-    found["invalid_indexes"] = named(questions.ask(_integrity.INVALID_INDEXES), "index")
-    found["unvalidated"] = named(questions.ask(_integrity.UNVALIDATED), "constraint")
-    for key in questions.ask(_integrity.FOREIGN_KEYS):
-        name = _integrity.name_of(key)
-        try:
-            if key["period"]:
-                raise CannotAsk("it refers to periods of time, which can't be checked yet")
-            answer = questions.ask(_integrity.orphans(key))
-        except CannotAsk as exc:
-            found["unchecked"].append({"name": name, "reason": str(exc)})
-            continue
-        found["foreign_keys"] += 1
-        if answer["count"]:
-            before = (not key["validated"] and name in known) or answer["count"] <= int(
-                params["known_orphans"].get(name, 0)
-            )
-            found["orphans"].append(
-                {
-                    "name": name,
-                    "table": _content_manifest.table_name(key),
-                    "constraint": key["constraint"],
-                    "references": _content_manifest.table_name(key["references"]),
-                    "validated": key["validated"],
-                    "count": answer["count"],
-                    "example": one_line(answer["example"], 80),
-                    "known": before,
-                }
-            )
-
-
-def read_content(questions: Questions, params: dict[str, Any], number: int, found: dict[str, Any]) -> None:
+def read_content(questions: integrity.Questions, params: dict[str, Any], number: int, found: dict[str, Any]) -> None:
     """Fill in what the tables hold."""
     found["tables"] = {}
     only = params["only_tables"]
@@ -272,12 +199,12 @@ def read_content(questions: Questions, params: dict[str, Any], number: int, foun
         try:
             sql = _content_manifest.content_of(table, params["content"] == "hash", number >= 140000)
             found["tables"][name] = questions.ask(sql)
-        except CannotAsk as exc:
+        except integrity.CannotAsk as exc:
             found["unchecked"].append({"name": f"rows of {name}", "reason": str(exc)})
 
 
 def examine(params: dict[str, Any], found: dict[str, Any]) -> None:
-    """Fill in what is found, or raise CannotAsk, PostgresError, OSError or ValueError."""
+    """Fill in what is found, or raise integrity.CannotAsk, PostgresError, OSError or ValueError."""
     deadline = time.monotonic() + params["deadline"]
     wanted = None
     if params["schema_file"]:
@@ -293,12 +220,12 @@ def examine(params: dict[str, Any], found: dict[str, Any]) -> None:
         raise PostgresError(f"{target._replace(database=found['database']).shown}: {exc}") from exc
     with session:
         number = session.json(_postgres.SERVER)["number"]
-        questions = Questions(session, params["question_timeout"], deadline)
+        questions = integrity.Questions(session, params["question_timeout"], deadline)
         if wanted is not None or params["want_schema"]:
             lines = questions.ask(_schema_lines.query(params["version_table"]))
             found["schema"] = lines if params["want_schema"] else None
             found["schema_differences"] = None if wanted is None else _schema_lines.differences(wanted, lines)
-        check(questions, params, found)
+        integrity.check(questions, params["known"], params["known_orphans"], found)
         if params["content"] != "none":
             read_content(questions, params, number, found)
         session.ask("ROLLBACK")
@@ -328,7 +255,7 @@ def main() -> None:
     try:
         examine(module.params, found)
         verdict, evidence = _integrity.judge(found, module.params["known"])
-    except (CannotAsk, PostgresError, OSError, ValueError) as exc:
+    except (integrity.CannotAsk, PostgresError, OSError, ValueError) as exc:
         verdict, evidence = "error", f"the database could not be checked: {exc}"
     module.exit_json(
         changed=False,

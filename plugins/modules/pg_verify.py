@@ -34,6 +34,12 @@ options:
     description: How many tables are restored at a time.
     type: int
     default: 2
+  keep:
+    description:
+      - Whether to leave the scratch database there where it holds what was kept, for a rehearsal. It is named in
+        RV(scratch); the next verification drops it, at the latest.
+    type: bool
+    default: false
   disk_factor:
     description: >-
       How much of the size of the database has to be free where the server keeps its data, where that is on this
@@ -98,6 +104,11 @@ dropped:
   returned: success
   type: list
   elements: str
+scratch:
+  description: Name of the scratch database that was left there. Empty where none was.
+  returned: success
+  type: str
+  sample: sparklio_v4_verify_1f0c22aa
 seconds:
   description: Seconds used.
   returned: success
@@ -133,8 +144,9 @@ def compare(session: postgres.Session, kept: dict[str, Any], deadline: float) ->
     return _content_manifest.differences(kept, postgres.read_content(session, server, tables, hashed, deadline))
 
 
-def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Restore and compare. Returns the content manifest, what differs, and what was swept."""
+def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str], str]:
+    """Restore and compare. Returns the content manifest, what differs, what was swept, and the database that stays."""
+    spare: set[str] = set()
     deadline = time.monotonic() + params["deadline"]
     with open(os.path.join(params["path"], "content.json"), encoding="utf-8") as stream:
         kept = _content_manifest.decode(stream.read())
@@ -143,26 +155,30 @@ def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]
     with postgres.connect(tools, target) as session:
         server = session.json(_postgres.SERVER)
     client = tools.for_server(server)
-    with scratch.made(params, tools, target, server, kept, INSTEAD) as place:
+    with scratch.made(params, tools, target, server, kept, INSTEAD, spare) as place:
         try:
             dump = os.path.join(params["path"], "dump")
             scratch.restore(client, target, place, dump, params["jobs"], deadline)
         except PostgresError as exc:
             raise Damaged(f"it can't be restored: {exc}") from exc
         with postgres.connect(tools, target, place.name) as session:
-            return kept, compare(session, kept, deadline), place.swept
+            differs = compare(session, kept, deadline)
+        if params["keep"] and not differs:
+            spare.add(place.name)
+    return kept, differs, place.swept, "".join(spare)
 
 
 def judge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     how = "checksum" if check_mode else params["how"]
     differences: list[str] = []
     dropped: list[str] = []
+    left = ""
     try:
         artifact = scratch.check_files(params["path"], params["artifact"])
         if how == "checksum":
             verdict, evidence = "pass", f"{len(artifact['files'])} files are what they were"
         else:
-            kept, differences, dropped = verify(params)
+            kept, differences, dropped, left = verify(params)
             rows = sum(table["rows"] for table in kept["tables"])
             what = f"{len(kept['tables'])} tables with {rows} rows"
             verdict, evidence = "pass", f"{what}, restored into a scratch database, are what was kept"
@@ -180,6 +196,7 @@ def judge(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         "how": how,
         "differences": differences,
         "dropped": dropped,
+        "scratch": left,
     }
 
 
@@ -192,6 +209,7 @@ def main() -> None:
             **postgres.SPEC,
             **postgres.ADMIN_SPEC,
             "jobs": {"type": "int", "default": 2},
+            "keep": {"type": "bool", "default": False},
             "disk_factor": {"type": "float", "default": 1.3},
             "deadline": {"type": "float", "default": 7200},
             "journal": JOURNAL_SPEC,

@@ -18,9 +18,9 @@ options:
     type: str
     required: true
   state:
-    description: V(observed) looks, V(replaced) lets new code serve.
+    description: V(observed) looks, V(replaced) lets new code serve, V(stopped) stops all instances.
     type: str
-    choices: [observed, replaced]
+    choices: [observed, replaced, stopped]
     default: observed
   executable:
     description: pm2's path. Over SSH the PATH is short, a pm2 of nvm needs its full path.
@@ -280,12 +280,26 @@ class App:
         self.recorder.done(detail={"method": method, "pids": [item["pid"] for item in now]})
         return {**self.look(), "changed": True, "method": method}
 
+    def stopped(self) -> dict:
+        before = self.look()
+        running = [item for item in before["instances"] if item["status"] not in ("stopped", "errored")]
+        if before["conflict"]:
+            raise Pm2Error(before["conflict"])
+        if not running or self.module.check_mode:
+            return {"changed": bool(running), **before, "method": "stop" if running else "none"}
+        self.recorder.intent(detail={"method": "stop", "pids": [item["pid"] for item in running]})
+        code, out, err = self.call("stop", self.params["name"])
+        if code:
+            raise Pm2Error(f"pm2 stop {self.params['name']} exited with {code}: {mask((err or out).strip())[-300:]}")
+        self.recorder.done(detail={"method": "stop"})
+        return {**self.look(), "changed": True, "method": "stop"}
+
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["observed", "replaced"], "default": "observed"},
+            "state": {"type": "str", "choices": ["observed", "replaced", "stopped"], "default": "observed"},
             "executable": {"type": "str", "default": "pm2"},
             "chdir": {"type": "path", "required": True},
             "url": {"type": "str"},
@@ -312,7 +326,7 @@ def main() -> None:
             result = {"changed": False, **app.look()}
         else:
             with recorder.heartbeat():
-                result = app.replaced()
+                result = app.stopped() if module.params["state"] == "stopped" else app.replaced()
     except (Pm2Error, config_files.ConfigError, RunError, OSError) as exc:
         recorder.failed(str(exc))
         module.fail_json(msg=str(exc))

@@ -49,6 +49,12 @@ options:
       - A run that died before it changed anything needs no undo; only its lock is removed then.
     type: bool
     default: false
+  reopen:
+    description:
+      - Id of a run that is over and is to be taken back after all. Refused where it changed nothing that still
+        holds, or
+        where a later run changed the system.
+    type: str
 attributes:
   check_mode:
     support: full
@@ -102,7 +108,7 @@ pending:
 resumed:
   description: With O(resume=true), what that run was, as a summary of its journal.
   type: dict
-  returned: O(resume=true) and there is something to resume
+  returned: O(reopen), or O(resume=true) and there is something to resume
 """
 
 import errno
@@ -132,6 +138,8 @@ def present(module: AnsibleModule, state: State) -> dict:
             cleared = None if module.check_mode else state.clear(params["stale_after"], params["takeover"])
             return {"changed": False, "run_id": "", "run_dir": "", "pending": [], "history": [], "cleared": cleared}
         resume = unfinished["run_id"]
+    if params["reopen"]:
+        resume = state.may_reopen(params["reopen"])
     run_id = resume or params["run_id"] or new_id(state, params["level"])
     # Read first: what fails here must not leave a lock behind.
     history = [item for item in state.summaries() if item["run_id"] != run_id]
@@ -141,6 +149,8 @@ def present(module: AnsibleModule, state: State) -> dict:
             raise RunError(why)
     else:
         state.acquire(run_id, params["owner"], params["stale_after"], params["takeover"], resume)
+        if params["reopen"]:
+            state.append(run_id, "reopened", owner=params["owner"])
     result = {
         "changed": False,
         "run_id": run_id,
@@ -172,7 +182,9 @@ def main() -> None:
             "stale_after": {"type": "int", "default": 300},
             "takeover": {"type": "str"},
             "resume": {"type": "bool", "default": False},
+            "reopen": {"type": "str"},
         },
+        mutually_exclusive=[("resume", "reopen"), ("run_id", "reopen")],
         required_if=[("state", "absent", ["run_id"])],
         supports_check_mode=True,
     )

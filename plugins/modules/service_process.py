@@ -24,8 +24,9 @@ options:
       - V(replaced) lets new code serve. With O(reload) and at least two uvicorn workers, each worker is replaced
         without refusing a connection; otherwise the process is stopped and started.
       - V(started) starts it where it does not run.
+      - V(stopped) stops it, and remembers how to start it again.
     type: str
-    choices: [observed, replaced, started]
+    choices: [observed, replaced, started, stopped]
     default: observed
   chdir:
     description: Directory that it runs in.
@@ -149,7 +150,7 @@ workers:
   elements: int
   returned: success
 method:
-  description: How it is, or was, replaced. V(reload), V(restart), V(start), or V(none).
+  description: How it is, or was, replaced. V(reload), V(restart), V(start), V(stop), or V(none).
   type: str
   returned: success
 conflict:
@@ -361,6 +362,21 @@ class Service:
         self.recorder.done(detail={"method": method, "pid": main.pid, "gap": result.get("gap")})
         return result
 
+    def stopped(self) -> dict:
+        main, workers, conflict = self.find()
+        if conflict:
+            raise process.ProcessError(
+                f"Port {self.port} is held by {conflict}, not by the {self.params['name']} in {self.chdir}. It was "
+                "left alone; stop it yourself, or set the right port."
+            )
+        if main is None or self.check_mode:
+            return self.answer(main, workers, None, "stop" if main else "none", main is not None)
+        self.remember(main)
+        self.recorder.intent(detail={"method": "stop", "pid": main.pid})
+        process.stop([main, *workers], self.params["stop_timeout"])
+        self.recorder.done(detail={"method": "stop", "pid": main.pid})
+        return self.answer(None, [], None, "stop", True)
+
     def reload(self, main: process.Process) -> None:
         wanted = self.worker_count(main)
         before = time.time()
@@ -495,7 +511,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["observed", "replaced", "started"], "default": "observed"},
+            "state": {"type": "str", "choices": ["observed", "replaced", "started", "stopped"], "default": "observed"},
             "chdir": {"type": "path", "required": True},
             "port": {"type": "int", "required": True},
             "identity": {"type": "str", "required": True},
@@ -530,7 +546,7 @@ def main() -> None:
             result = service.info()
         else:
             with recorder.heartbeat():
-                result = service.replaced()
+                result = service.stopped() if module.params["state"] == "stopped" else service.replaced()
     except (process.ProcessError, config_files.ConfigError, RunError) as exc:
         recorder.failed(str(exc))
         module.fail_json(msg=str(exc))

@@ -1,0 +1,181 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Databases that take each other's place by name: what they are called, what they are known by, and the SQL. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import identifier, literal
+
+_MOST_NAME = 63
+#: Comments on databases of ours. Without one of them nothing is ever dropped.
+CANDIDATE = "sparklio.rollback: candidate of run {run}, safe to drop"
+PARKED = "sparklio.rollback: what served before run {run}; purge it on purpose: -e purge={run}"
+UNDONE = "sparklio.rollback: what run {run} let serve until it was undone; purge it on purpose: -e purge={run}"
+
+
+class Names(NamedTuple):
+    """What the databases of one run are called beside the one that serves."""
+
+    candidate: str
+    parked: str
+    undone: str
+
+
+def names(live: str, run_id: str) -> Names:
+    """Return names of at most 63 bytes that belong to a database and a run, such as ``app_parked_20250115_140000``."""
+    stamp = re.sub(r"[^a-z0-9]+", "_", run_id.lower().replace("-level3", ""))[:24]
+
+    def named(word: str) -> str:
+        ending = f"_{word}_{stamp}"
+        return live.encode()[: _MOST_NAME - len(ending)].decode("utf-8", "ignore") + ending
+
+    return Names(*(named(word) for word in Names._fields))
+
+
+def run_of(comment: str | None) -> str | None:
+    """The run that a database's comment names, or None where it isn't one of ours that was parked."""
+    for form in (PARKED, UNDONE):
+        before, _run, _rest = form.partition("{run}")
+        match = re.match(re.escape(before) + r"([\w.:-]+?)(?=[;,: ]|$)", comment or "")
+        if match:
+            return match[1]
+    return None
+
+
+#: All databases that bear a name, with what tells them apart whatever they are called.
+def found(live: str, known: Sequence[str]) -> str:
+    listed = ", ".join(literal(name) for name in (live, *known))
+    return f"""
+SELECT coalesce(jsonb_object_agg(d.datname, jsonb_build_object(
+    'oid', d.oid::bigint, 'owner', pg_get_userbyid(d.datdba), 'connects', d.datallowconn, 'limit', d.datconnlimit,
+    'comment', shobj_description(d.oid, 'pg_database'))), '{{}}')
+FROM pg_catalog.pg_database d WHERE d.datname IN ({listed})"""
+
+
+def by_oid(oid: int) -> str:
+    return f"SELECT datname FROM pg_catalog.pg_database WHERE oid = {int(oid)}"
+
+
+def lock(live: str) -> str:
+    """One switch of a database at a time. The lock is held in the maintenance database, and ends with the session."""
+    return f"SELECT pg_try_advisory_lock(hashtextextended({literal('sparklio.rollback switch ' + live)}, 0))"
+
+
+def allow(name: str, connects: bool) -> str:
+    return f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS {'true' if connects else 'false'}"
+
+
+#: What kind of session it is, who may not see it is not told.
+_CLIENTS = "pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') IN ('client backend', 'walsender')"
+
+
+def sessions(name: str) -> str:
+    """Client sessions of a database. Workers of the server's own go by themselves."""
+    return f"""
+SELECT coalesce(jsonb_agg(jsonb_build_object('pid', pid, 'user', usename, 'application', application_name,
+    'state', state)), '[]')
+FROM pg_catalog.pg_stat_activity
+WHERE datname = {literal(name)} AND {_CLIENTS}"""
+
+
+def terminate(name: str) -> str:
+    return f"""
+SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
+WHERE datname = {literal(name)} AND {_CLIENTS}"""
+
+
+def migrating(version_table: str) -> str:
+    """Sessions of this database that are about to change the version table, or whole tables."""
+    return f"""
+SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('pid', a.pid, 'user', a.usename,
+    'application', a.application_name)), '[]')
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+JOIN pg_catalog.pg_class c ON c.oid = l.relation
+WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+    AND l.granted AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+    AND c.relnamespace::regnamespace::text !~ '^pg_'
+    AND ((c.relname = {literal(version_table)} AND l.mode NOT IN ('AccessShareLock'))
+        OR (c.relkind IN ('r', 'p') AND l.mode = 'AccessExclusiveLock'))"""
+
+
+def copy(live: str, candidate: str, owner: str, number: int) -> str:
+    """The statement that copies a database.
+
+    Args:
+        number: version number of the server. From 15 on the files are copied, which takes less time than to log them.
+    """
+    strategy = " STRATEGY file_copy" if number >= 150000 else ""
+    return f"CREATE DATABASE {identifier(candidate)} OWNER {identifier(owner)} TEMPLATE {identifier(live)}{strategy}"
+
+
+def comment(name: str, text: str | None) -> str:
+    return f"COMMENT ON DATABASE {identifier(name)} IS {literal(text) if text is not None else 'NULL'}"
+
+
+def swap(live: str, incoming: str, outgoing: str, mark: str, kept_comment: str | None) -> list[str]:
+    """The statements of one transaction by which a database takes the place of another.
+
+    Args:
+        live: the name that serves.
+        incoming: who takes it over.
+        outgoing: what the one that bore it is called from now on.
+        mark: comment of that one.
+        kept_comment: comment of the one that serves from now on.
+    """
+    return [
+        f"ALTER DATABASE {identifier(live)} RENAME TO {identifier(outgoing)}",
+        f"ALTER DATABASE {identifier(incoming)} RENAME TO {identifier(live)}",
+        comment(outgoing, mark),
+        comment(live, kept_comment),
+        allow(live, True),
+    ]
+
+
+def version_heads(schema: str | None, table: str) -> str:
+    name = identifier(schema, table) if schema else identifier(table)
+    return f"SELECT coalesce(jsonb_agg(version_num ORDER BY version_num), '[]') FROM {name}"
+
+
+def rows(tables: Sequence[Mapping[str, Any]]) -> str:
+    """The question how many rows each table holds, as one answer."""
+    if not tables:
+        return "SELECT '{}'::jsonb"
+    parts = [
+        f"SELECT {literal(table['schema'] + '.' + table['name'])} AS name, count(*) AS number "
+        f"FROM ONLY {identifier(table['schema'], table['name'])}"
+        for table in tables
+    ]
+    return f"SELECT jsonb_object_agg(name, number) FROM ({' UNION ALL '.join(parts)}) AS counted"
+
+
+def row_changes(before: Mapping[str, int], after: Mapping[str, int], may_change: Sequence[str]) -> list[str]:
+    """What became of tables that should have been left alone, in words; nothing where all are as they were.
+
+    Args:
+        before: rows by ``schema.table``.
+        after: the same, afterwards.
+        may_change: tables that the rehearsal saw changed or dropped.
+    """
+    wrong = []
+    for name in sorted({*before, *after} - set(may_change)):
+        if name not in after:
+            wrong.append(f"table {name} is gone")
+        elif name not in before:
+            wrong.append(f"table {name} came up")
+        elif before[name] != after[name]:
+            wrong.append(f"table {name} has {after[name]} rows, {before[name]} before")
+    return wrong
+
+
+def written_since(kept: Mapping[str, int], now: Mapping[str, int]) -> list[str]:
+    """By how many rows tables differ from what they held, in words."""
+    found_changes = []
+    for name in sorted({*kept, *now}):
+        difference = now.get(name, 0) - kept.get(name, 0)
+        if difference:
+            found_changes.append(f"{name}: {difference:+d} rows")
+    return found_changes

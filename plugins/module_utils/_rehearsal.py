@@ -1,0 +1,188 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a rehearsed downgrade came to: which tables it changed, what it dropped, and what nobody had said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.sparklio.rollback.plugins.module_utils import _schema_lines
+
+#: Lists what is dropped, cascades too. Takes a superuser; a difference of the schemas tells most of it without.
+TRIGGER = (
+    "CREATE SCHEMA sparklio_rehearsal",
+    "CREATE TABLE sparklio_rehearsal.dropped (at serial, kind text, identity text, table_name text, column_name text)",
+    "GRANT USAGE ON SCHEMA sparklio_rehearsal TO PUBLIC",
+    """CREATE FUNCTION sparklio_rehearsal.note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog AS $note$
+BEGIN
+    INSERT INTO sparklio_rehearsal.dropped (kind, identity, table_name, column_name)
+    SELECT object_type, object_identity,
+        CASE WHEN object_type = 'table column' THEN address_names[1] || '.' || address_names[2]
+             WHEN object_type = 'table' THEN schema_name || '.' || object_name END,
+        CASE WHEN object_type = 'table column' THEN address_names[3] END
+    FROM pg_event_trigger_dropped_objects()
+    WHERE NOT is_temporary AND object_type IN ('table', 'table column', 'index', 'view', 'materialized view',
+    'sequence',
+        'type', 'schema', 'function', 'trigger', 'table constraint', 'extension', 'policy', 'rule')
+        AND coalesce(schema_name, '') NOT IN ('pg_toast', 'pg_catalog', 'sparklio_rehearsal')
+        AND NOT (object_type = 'type' AND object_identity LIKE '%[]');
+END $note$""",
+    "CREATE EVENT TRIGGER sparklio_rehearsal ON sql_drop EXECUTE FUNCTION sparklio_rehearsal.note()",
+)
+DROPPED = """
+SELECT coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'identity', identity, 'table', table_name,
+    'column', column_name) ORDER BY at), '[]') FROM sparklio_rehearsal.dropped
+"""
+NO_TRIGGER = ("DROP EVENT TRIGGER sparklio_rehearsal", "DROP SCHEMA sparklio_rehearsal CASCADE")
+
+
+def full_name(table: Mapping[str, Any]) -> str:
+    return f"{table['schema']}.{table['name']}"
+
+
+def changed_tables(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], version_table: str = "alembic_version"
+) -> list[dict[str, Any]]:
+    """Tables that the downgrade dropped, made or changed; of content that is the same nothing is said.
+
+    Args:
+        before: each ``schema``, ``name``, ``columns``, ``rows``, ``hash``; where a column is known to go, the hash of
+            the others as ``kept_hash`` and their names as ``kept_columns``.
+        after: the same, afterwards.
+        version_table: changes anyway.
+
+    Returns:
+        ``table``, ``what`` (``dropped``, ``made`` or ``changed``), ``rows`` and ``rows_after``, ``columns`` that went.
+    """
+    was = {full_name(item): item for item in before}
+    now = {full_name(item): item for item in after}
+    found = []
+    for name in sorted({*was, *now}):
+        old, new = was.get(name), now.get(name)
+        if name.rpartition(".")[2] == version_table:
+            continue
+        if old is None or new is None:
+            what = "made" if old is None else "dropped"
+            rows = (old or new or {})["rows"]
+            found.append({"table": name, "what": what, "rows": rows if old else 0, "rows_after": rows if new else 0})
+            continue
+        gone = sorted(set(old["columns"]) - set(new["columns"]))
+        added = sorted(set(new["columns"]) - set(old["columns"]))
+        if sorted(old.get("kept_columns") or []) == sorted(new["columns"]):
+            same = old["kept_hash"] == new["hash"]
+        else:
+            same = old["columns"] == new["columns"] and old["hash"] == new["hash"]
+        if not same or gone or added or old["rows"] != new["rows"]:
+            entry = {"table": name, "what": "changed", "rows": old["rows"], "rows_after": new["rows"]}
+            found.append({**entry, "columns": gone, "added": added, "contents": not same})
+    return found
+
+
+def may_change(changed: Iterable[Mapping[str, Any]], version_table: str = "alembic_version") -> list[str]:
+    """Tables whose number of rows may be another one afterwards."""
+    names = {item["table"] for item in changed if item["what"] != "changed" or item["rows"] != item["rows_after"]}
+    return sorted({*names, f"public.{version_table}"})
+
+
+def surprises(
+    changed: Iterable[Mapping[str, Any]], planned: Iterable[Mapping[str, Any]], accepted: Iterable[str]
+) -> list[str]:
+    """What the rehearsal lost although no revision's source names it.
+
+    Args:
+        changed: as ``changed_tables`` returns them.
+        planned: drops as _downgrade_marks finds them, with ``kind``, ``table`` and ``name``. A table or schema of None
+            means that a name is made at run time, so that everything may be meant.
+        accepted: names that somebody has agreed to, ``table`` or ``table.column``.
+    """
+    losing = [item for item in planned if item["kind"] in ("table", "column", "schema")]
+    if any(item["name" if item["kind"] == "schema" else "table"] is None for item in losing):
+        return []
+    tables = {item["table"] for item in losing if item["kind"] == "table"}
+    columns = {(item["table"], item["name"]) for item in losing if item["kind"] == "column"}
+    schemas = {item["name"] for item in losing if item["kind"] == "schema"}
+    agreed = set(accepted)
+
+    def named(name: str, column: str | None) -> bool:
+        schema, _dot, short = name.rpartition(".")
+        if schema in schemas or {name, short} & (tables | agreed):
+            return True
+        if column is None:
+            return False
+        planned_columns = {(name, column), (short, column), (name, None), (short, None)}
+        return bool(planned_columns & columns or {f"{name}.{column}", f"{short}.{column}"} & agreed)
+
+    found = []
+    for item in changed:
+        if item["what"] == "dropped" and not named(item["table"], None):
+            found.append(item["table"])
+        found += [f"{item['table']}.{column}" for column in item.get("columns", []) if not named(item["table"], column)]
+    return found
+
+
+def drift(
+    before: Sequence[str], after: Sequence[str], built: Sequence[str], built_before: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """What the downgrade made of the schema, against one that was built by upgrading an empty database.
+
+    What was another one before, and what no revision of the path touches, is nobody's fault but of who changed it by
+    hand.
+
+    Args:
+        before: the schema's lines as it was.
+        after: as it is after the downgrade.
+        built: as an empty database has it when it is upgraded to the same revisions.
+        built_before: as it has it when it is upgraded further, to where the database was before.
+
+    Returns:
+        What the downgrade itself left wrong, and what was different before it.
+    """
+    was, now, wanted, wanted_before = (_schema_lines.parse(lines) for lines in (before, after, built, built_before))
+    by_hand = {
+        name
+        for name in {*now, *wanted}
+        if now.get(name) != wanted.get(name)
+        and now.get(name) == was.get(name)
+        and wanted_before.get(name) == wanted.get(name)
+    }
+    made = [line for line in after if line.partition("\t")[0] not in by_hand]
+    made += [line for line in built if line.partition("\t")[0] in by_hand]
+    wrong = _schema_lines.differences(built, made)
+    return wrong, [text for text in _schema_lines.differences(built, after) if text not in wrong]
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """What the rehearsal showed, for the terminal."""
+    found = [f"rehearsed on a restored backup: {len(result['revisions'])} revision(s) in {result['seconds']:.1f} s"]
+    for item in result["tables"]:
+        table = item["table"].removeprefix("public.")
+        if item["what"] == "dropped":
+            found.append(f"drops table {table} with {item['rows']} rows")
+        elif item["what"] == "made":
+            found.append(f"makes table {table}")
+        else:
+            parts = [f"drops column {column}" for column in item["columns"]]
+            parts += [f"adds column {column}" for column in item["added"]]
+            if item["rows"] != item["rows_after"]:
+                parts.append(f"has {item['rows_after']} rows instead of {item['rows']}")
+            elif item["contents"]:
+                parts.append("changes the contents of other columns")
+            found.append(f"table {table}: {', '.join(parts)}")
+    # A table's own type and the triggers behind a foreign key say nothing more.
+    named = {item["identity"] for item in result["dropped"] if item["kind"] == "table"}
+    shown = [
+        item
+        for item in result["dropped"]
+        if item["kind"] not in ("table", "table column")
+        and item["identity"] not in named
+        and "RI_ConstraintTrigger_" not in item["identity"]
+    ]
+    if shown:
+        names = ", ".join(f"{item['kind']} {item['identity']}" for item in shown[:8])
+        found.append(f"drops with them: {names}" + (f" and {len(shown) - 8} more" if len(shown) > 8 else ""))
+    found += [
+        f"the schema differs from that of the revisions, as it did before: {text}" for text in result["drift"][:5]
+    ]
+    return found

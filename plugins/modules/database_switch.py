@@ -1,0 +1,415 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: database_switch
+short_description: Let a downgraded copy of a database take its place, and the former one back
+version_added: "0.1.0"
+description:
+  - The database that serves is never downgraded. It is closed, copied as files, and the copy is downgraded with the
+    application's own Alembic, in its own virtual environment, and checked. Then both change their names in one
+    transaction. The former database stays under the name C(<database>_parked_<time of the run>), closed, until it is
+    purged on
+    purpose.
+  - Whatever fails before the names change leaves the former database serving, and the copy is dropped.
+  - V(undone) lets the former database serve again, from wherever a run was cut off. What served meanwhile is kept as
+    C(<database>_undone_<time of the run>), and how many rows were written to it since is reported.
+  - Databases are told apart by their oid, which a change of names does not alter.
+  - Only one switch of a database is under way at a time, by an advisory lock in the database C(postgres).
+options:
+  state:
+    description:
+      - V(switched) downgrades a copy and lets it serve, V(undone) takes that back, V(purged) drops what a run has
+        parked.
+    type: str
+    choices: [switched, undone, purged]
+    default: switched
+  run_id:
+    description: The run that this belongs to. The names of the databases come from it.
+    type: str
+    required: true
+  revisions:
+    description: Revisions that are taken back, newest first. For V(switched).
+    type: list
+    elements: str
+    default: []
+  heads:
+    description: What the version table has to be at before. For V(switched).
+    type: list
+    elements: str
+    default: []
+  target_heads:
+    description: What it has to be at afterwards. For V(switched).
+    type: list
+    elements: str
+    default: []
+  may_change:
+    description: Tables, as C(schema.table), whose rows may be others afterwards, as a rehearsal has shown.
+    type: list
+    elements: str
+    default: []
+  schema_file:
+    description:
+      - File with the schema that the copy must have afterwards, as M(sparklio.rollback.database_rehearsal) leaves it.
+    type: path
+  detail:
+    description: What the run's journal says of its step, for V(undone).
+    type: dict
+  close_timeout:
+    description: Seconds within which all sessions of the database must be gone.
+    type: float
+    default: 30
+  connect_timeout:
+    description: Seconds to wait for a server that does not answer yet, as after a crash.
+    type: float
+    default: 60
+  deadline:
+    description: Seconds that all of it may take.
+    type: float
+    default: 7200
+extends_documentation_fragment:
+  - sparklio.rollback.alembic
+  - sparklio.rollback.postgres
+  - sparklio.rollback.postgres.admin
+  - sparklio.rollback.journal
+attributes:
+  check_mode:
+    support: full
+    description: Tells what would be done, and asks the server only.
+  diff_mode:
+    support: none
+    description: The data are never shown; what is lost is in the plan.
+author:
+  - Sparklio infrastructure team (@sparklio)
+"""
+
+EXAMPLES = r"""
+- name: Let a downgraded copy take the database's place
+  sparklio.rollback.database_switch:
+    run_id: 20250115-140000-level3
+    revisions: [v4_0005_workflow_paused, v4_0004_brand_learning]
+    heads: [v4_0005_workflow_paused]
+    target_heads: [v4_0003_workflows]
+    backend_dir: ~/sparklio_ai_marketing_studio/backend
+    env_file: ~/sparklio_ai_marketing_studio/backend/.env
+    admin_command: [sudo, -n, -u, postgres]
+
+- name: Drop what a run has parked
+  sparklio.rollback.database_switch:
+    state: purged
+    run_id: 20250115-140000-level3
+    env_file: ~/sparklio_ai_marketing_studio/backend/.env
+    admin_command: [sudo, -n, -u, postgres]
+"""
+
+RETURN = r"""
+database:
+  description: Name of the database that serves.
+  returned: success
+  type: str
+  sample: sparklio_v4
+parked:
+  description: Name of the database that was put aside, or that was put aside by V(undone). Empty where none was.
+  returned: success
+  type: str
+  sample: sparklio_v4_parked_20250115_140000
+closed_seconds:
+  description: For how long nobody could write to the database.
+  returned: for V(switched) and V(undone)
+  type: float
+  sample: 3.4
+copy_seconds:
+  description: Seconds that the copy took.
+  returned: for V(switched)
+  type: float
+  sample: 2.6
+swap_seconds:
+  description: Seconds that the change of names took.
+  returned: for V(switched) and V(undone)
+  type: float
+  sample: 0.02
+revisions:
+  description: Each revision that was taken back, with the seconds it took.
+  returned: for V(switched)
+  type: list
+  elements: dict
+  sample: [{revision: v4_0004_brand_learning, seconds: 0.21}]
+sessions_ended:
+  description: How many sessions were ended.
+  returned: for V(switched) and V(undone)
+  type: int
+  sample: 4
+written_since:
+  description: By how many rows each table differs from what it held when it began to serve.
+  returned: for V(undone)
+  type: list
+  elements: str
+  sample: ["public.workflows: +12 rows"]
+purged:
+  description: Databases that were dropped, or would be in check mode.
+  returned: for V(purged)
+  type: list
+  elements: str
+  sample: [sparklio_v4_parked_20250115_140000]
+"""
+
+import contextlib
+import json
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sparklio.rollback.plugins.module_utils import (
+    _content_manifest,
+    _databases,
+    _postgres,
+    _schema_lines,
+    alembic,
+    databases,
+    postgres,
+)
+from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, RunError
+from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
+
+
+class Switch:
+    """One switch: what it is about, and how it goes."""
+
+    def __init__(self, module: AnsibleModule, recorder: Recorder) -> None:
+        self.params, self.check_mode, self.recorder = module.params, module.check_mode, recorder
+        self.deadline = time.monotonic() + self.params["deadline"]
+        self.target = postgres.find_target(self.params["url"], self.params["env_file"], self.params["env_key"])
+        self.tools = postgres.Tools(self.params["bin_dir"])
+        self.live = self.target.database
+        self.names = _databases.names(self.live, self.params["run_id"])
+
+    def left(self) -> float:
+        return max(1.0, self.deadline - time.monotonic())
+
+    def connect(self, wait: float = 0.0):
+        return databases.connect(self.params, self.tools, self.target, time.monotonic() + wait)
+
+    # --- switched -----------------------------------------------------------------------------------------------------
+
+    def look(self) -> dict[str, Any]:
+        """What the database is like while it serves. Refuses while somebody else changes its schema."""
+        with postgres.connect(self.tools, self.target) as session:
+            found = {"server": session.json(_postgres.SERVER), "settings": session.json(_postgres.DATABASE)}
+            busy = session.json(_databases.migrating("alembic_version"))
+        if busy:
+            who = "; ".join(f"process {item['pid']} of {item['user']} ({item['application']})" for item in busy)
+            raise PostgresError(f"another migration of {self.live} is under way: {who}. Wait for it, or end it")
+        return found
+
+    def switched(self) -> dict[str, Any]:
+        found = self.look()
+        with self.connect() as admin:
+            if admin.server["system"] != found["server"]["system"]:
+                raise PostgresError("the administrator's connection leads to another server than the application's")
+            if not admin.server["createdb"]:
+                raise PostgresError(f"{admin.server['user']} may not make databases. {databases.CURE}")
+            facts = admin.facts(*self.names)
+            taken = [name for name in self.names if name in facts]
+            if taken:
+                raise PostgresError(f"{', '.join(taken)} exists already; another run of that time made it")
+            if self.check_mode:
+                return {"changed": True, "parked": self.names.parked}
+            detail = {
+                "live": self.live,
+                "oid": facts[self.live]["oid"],
+                "comment": facts[self.live]["comment"],
+                "owner": facts[self.live]["owner"],
+                "mode": "copy",
+                **self.names._asdict(),
+            }
+            with alembic.Steps(
+                self.params, self.names.candidate, "downgrade", self.params["revisions"], self.params["heads"]
+            ) as steps:
+                steps.ready(min(self.deadline, time.monotonic() + 120))
+                admin.checkpoint(self.left())
+                self.recorder.intent(detail=detail)
+                try:
+                    return self.go(admin, steps, detail, found["settings"])
+                except BaseException:
+                    steps.stop()
+                    # Where this fails too, the undo of the run does it.
+                    with contextlib.suppress(PostgresError):
+                        self.restore(admin, detail)
+                    raise
+
+    def go(self, admin: databases.Databases, steps: Any, detail: dict[str, Any], settings: dict) -> dict[str, Any]:
+        """The part during which nobody can write."""
+        began = time.monotonic()
+        candidate = self.names.candidate
+        ended = admin.close(self.live, min(self.deadline, began + self.params["close_timeout"]))
+        admin.copy(candidate, detail["owner"], _databases.CANDIDATE.format(run=self.params["run_id"]), self.left())
+        copied = time.monotonic()
+        # A copy takes along neither rights nor settings nor the limit of the database itself.
+        admin.run(_postgres.settings_statements(candidate, {**settings, "comment": None}))
+        with postgres.connect(self.tools, self.target, candidate) as session:
+            before = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
+            done = steps.finish(self.deadline)
+            after = self.check(session, before, done["version"])
+        self.recorder.intent(detail={**detail, "rows": after})
+        mark = _databases.PARKED.format(run=self.params["run_id"])
+        statements = _databases.swap(self.live, candidate, self.names.parked, mark, detail["comment"])
+        swapped = admin.swap(statements, candidate, min(self.deadline, time.monotonic() + 10))
+        closed = time.monotonic() - began
+        result = {
+            "parked": self.names.parked,
+            "closed_seconds": round(closed, 3),
+            "copy_seconds": round(copied - began, 3),
+            "swap_seconds": round(swapped, 4),
+            "revisions": done["done"],
+            "sessions_ended": ended,
+        }
+        self.recorder.done(detail=result)
+        return {"changed": True, **result}
+
+    def check(self, session: postgres.Session, before: dict[str, int], version: dict[str, Any]) -> dict[str, int]:
+        """Compare the copy with what it must be by now, or raise PostgresError. Returns the rows of its tables."""
+        heads = databases.heads(session, version)
+        wanted = sorted(self.params["target_heads"])
+        if heads != wanted:
+            raise PostgresError(
+                f"the copy is at {', '.join(heads) or 'no revision'} and not at {', '.join(wanted) or 'no revision'}"
+            )
+        after = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
+        wrong = _databases.row_changes(before, after, self.params["may_change"])
+        if self.params["schema_file"]:
+            with open(self.params["schema_file"], encoding="utf-8") as stream:
+                kept = json.load(stream)
+            table = version.get("table") or "alembic_version"
+            wrong += _schema_lines.differences(kept, session.json(_schema_lines.query(table), self.left()))
+        if wrong:
+            raise PostgresError(f"the copy is not what the rehearsal came to: {'; '.join(wrong[:5])}")
+        return after
+
+    # --- undone -------------------------------------------------------------------------------------------------------
+
+    def undone(self) -> dict[str, Any]:
+        detail = self.params["detail"] or {}
+        if detail.get("unneeded") or not detail.get("oid"):
+            self.recorder.unneeded()
+            return {"changed": False, "parked": ""}
+        with self.connect(self.params["connect_timeout"]) as admin:
+            if self.check_mode:
+                return {"changed": True, "parked": detail["undone"]}
+            result = self.restore(admin, detail)
+        self.recorder.done(detail=result)
+        return {"changed": True, **result}
+
+    def restore(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
+        """Let the database of that oid bear the name that serves, whatever state the server was left in."""
+        facts = admin.facts(detail["candidate"], detail["parked"], detail["undone"])
+        where = admin.name_of(detail["oid"])
+        if where is None:
+            raise PostgresError(
+                f"the database that served before (oid {detail['oid']}) is gone; it was purged. What serves now is all "
+                "there is; the restore point of the run holds what was before"
+            )
+        began = time.monotonic()
+        result: dict[str, Any] = {"parked": "", "written_since": [], "sessions_ended": 0, "swap_seconds": 0.0}
+        if where == self.live:
+            admin.open(self.live)
+            if detail["candidate"] in facts:
+                admin.drop(detail["candidate"])
+        else:
+            result["written_since"] = self.written(detail)
+            began = time.monotonic()
+            result["sessions_ended"] = admin.close(self.live, began + self.params["close_timeout"])
+            mark = _databases.UNDONE.format(run=self.params["run_id"])
+            statements = _databases.swap(self.live, where, detail["undone"], mark, detail["comment"])
+            result["swap_seconds"] = round(admin.swap(statements, where, began + 10), 4)
+            result["parked"] = detail["undone"]
+        result["closed_seconds"] = round(time.monotonic() - began, 3)
+        return result
+
+    def written(self, detail: dict[str, Any]) -> list[str]:
+        if detail.get("rows") is None:
+            return []
+        try:
+            with postgres.connect(self.tools, self.target) as session:
+                now = session.json(_databases.rows(session.json(_content_manifest.TABLES)), 60)
+        except PostgresError as exc:
+            return [f"not known: {exc}"]
+        return _databases.written_since(detail["rows"], now)
+
+    # --- purged -------------------------------------------------------------------------------------------------------
+
+    def purged(self) -> dict[str, Any]:
+        with self.connect() as admin:
+            facts = admin.facts(self.names.parked, self.names.undone)
+            ours = [
+                name
+                for name, item in facts.items()
+                if name != self.live and _databases.run_of(item["comment"]) == self.params["run_id"]
+            ]
+            if not ours:
+                others = ", ".join(self.all_parked(admin)) or "there is none"
+                raise PostgresError(f"run {self.params['run_id']} has no database parked here. Parked are: {others}")
+            if not self.check_mode:
+                for name in ours:
+                    admin.drop(name)
+        return {"changed": True, "purged": sorted(ours), "parked": ""}
+
+    def all_parked(self, admin: databases.Databases) -> list[str]:
+        listed = admin.session.json(
+            "SELECT coalesce(jsonb_agg(shobj_description(oid, 'pg_database')), '[]') FROM pg_catalog.pg_database "
+            "WHERE shobj_description(oid, 'pg_database') LIKE 'sparklio.rollback: %'"
+        )
+        return sorted({run for run in map(_databases.run_of, listed) if run})
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["switched", "undone", "purged"], "default": "switched"},
+            "run_id": {"type": "str", "required": True},
+            "revisions": {"type": "list", "elements": "str", "default": []},
+            "heads": {"type": "list", "elements": "str", "default": []},
+            "target_heads": {"type": "list", "elements": "str", "default": []},
+            "may_change": {"type": "list", "elements": "str", "default": []},
+            "schema_file": {"type": "path"},
+            "detail": {"type": "dict"},
+            **alembic.ALEMBIC_SPEC,
+            **postgres.SPEC,
+            **postgres.ADMIN_SPEC,
+            "close_timeout": {"type": "float", "default": 30},
+            "connect_timeout": {"type": "float", "default": 60},
+            "deadline": {"type": "float", "default": 7200},
+            "journal": JOURNAL_SPEC,
+        },
+        mutually_exclusive=[("url", "env_file"), ("admin_command", "admin_url")],
+        required_one_of=[("url", "env_file")],
+        required_if=[("state", "switched", ("backend_dir",)), ("state", "undone", ("detail",))],
+        supports_check_mode=True,
+    )
+    recorder = Recorder(module.params["journal"], module.check_mode, "database")
+    try:
+        with postgres.orderly(), recorder.heartbeat():
+            result = getattr(Switch(module, recorder), module.params["state"])()
+    except (PostgresError, alembic.StepsError, RunError, OSError, ValueError) as exc:
+        recorder.failed(str(exc))
+        module.fail_json(msg=f"The database {_said(module.params['state'])}: {exc}.".replace("..", "."))
+    module.exit_json(database=_live(module), **result)
+
+
+def _live(module: AnsibleModule) -> str:
+    params = module.params
+    return postgres.find_target(params["url"], params["env_file"], params["env_key"]).database
+
+
+def _said(state: str) -> str:
+    return {
+        "switched": "could not be switched, and is as it was",
+        "undone": "could not be switched back",
+        "purged": "of that run could not be purged",
+    }[state]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""database_rehearsal on a backup that was restored on a real PostgreSQL: what it finds, and what it must not touch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from application import LEARNINGS, LINEAR, NO_LEARNINGS, USER, Application, module, revision
+
+DROPS = [{"kind": "column", "table": "users", "name": "profile"}, {"kind": "table", "table": "learnings", "name": None}]
+EVERYTHING = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"
+
+
+@pytest.fixture
+def app(cluster, tmp_path):
+    made = Application(cluster, tmp_path)
+    yield made
+    for name in made.databases():
+        cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def restored(app: Application) -> str:
+    """Back the database up, and restore it into a scratch database. Returns that one's name."""
+    kept = module("pg_backup", app.options(dest=str(app.root / "database"), admin_command=None), fails=False)
+    proof = module(
+        "pg_verify",
+        app.options(path=str(app.root / "database"), artifact=kept["artifact"], keep=True),
+        fails=False,
+    )
+    assert proof["verdict"] == "pass", proof["evidence"]
+    return proof["scratch"]
+
+
+def rehearse(app: Application, **more) -> dict:
+    options = {
+        "scratch": restored(app),
+        "content_file": str(app.root / "database/content.json"),
+        "schema_file": str(app.root / "schema.json"),
+        "revisions": ["r2_learnings"],
+        "heads": ["r2_learnings"],
+        "target_heads": ["r1_users"],
+        "build": ["r1_users"],
+        "planned": DROPS,
+        "backend_dir": str(app.backend),
+        **more,
+    }
+    result = module("database_rehearsal", app.options(**options), fails=False)
+    # Nothing is left behind, and nothing happened to what serves.
+    assert app.databases() == {app.name: True}, result["evidence"]
+    assert app.heads() == ["r2_learnings"]
+    return result
+
+
+def test_it_passes_and_lists_what_is_really_dropped(app):
+    users = app.sql("SELECT count(*) FROM users")
+    result = rehearse(app)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert {item["identity"] for item in result["dropped"]} >= {
+        "public.learnings",
+        "public.users.profile",
+        "public.ix_learnings_user_id",
+        "public.learnings_id_seq",
+    }
+    tables = {item["table"]: item for item in result["tables"]}
+    assert tables["public.learnings"]["what"] == "dropped" and tables["public.learnings"]["rows"] == int(users)
+    assert tables["public.users"]["columns"] == ["profile"] and not tables["public.users"]["contents"]
+    assert result["may_change"] == ["public.alembic_version", "public.learnings"]
+    assert "drops table learnings with 200 rows" in result["lines"]
+    assert json.loads((app.root / "schema.json").read_text())
+
+
+def test_without_a_superuser_the_schemas_still_tell(app):
+    app.cluster.sql("DO $$ BEGIN CREATE ROLE maker LOGIN CREATEDB; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    app.cluster.sql(f"GRANT {USER} TO maker; ALTER ROLE maker PASSWORD 'm'")
+    result = rehearse(app, admin_command=None, admin_url=app.cluster.url("postgres", "maker", "m"))
+    assert result["verdict"] == "pass", result["evidence"]
+    assert result["dropped"] == [] and [item["table"] for item in result["tables"]] == [
+        "public.learnings",
+        "public.users",
+    ]
+
+
+def test_a_downgrade_that_raises_fails_with_its_words(app):
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade="raise RuntimeError('never')"))
+    result = rehearse(app)
+    assert result["verdict"] == "fail" and "revision r2_learnings failed: RuntimeError: never" in result["evidence"]
+
+
+def test_a_loss_that_no_revision_names_is_refused_until_it_is_accepted(app):
+    hidden = "op.execute('DROP TABLE ' + ''.join(['lear', 'nings']))\nop.drop_column('users', 'profile')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=hidden))
+    result = rehearse(app, planned=DROPS[:1])
+    assert result["verdict"] == "fail" and 'accept_dropped": ["public.learnings"]' in result["evidence"]
+    assert rehearse_again(app, planned=DROPS[:1], accepted=["public.learnings"])["verdict"] == "pass"
+
+
+def rehearse_again(app: Application, **more) -> dict:
+    (app.root / "database").rename(app.root / f"database-{len(list(app.root.iterdir()))}")
+    return rehearse(app, **more)
+
+
+def test_a_downgrade_that_leaves_something_behind_is_found(app):
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, "op.drop_column('users', 'profile')"))
+    result = rehearse(app)
+    assert result["verdict"] == "fail" and "table learnings: not expected" in result["evidence"]
+    assert rehearse_again(app, accept_drift=True)["verdict"] == "pass"
+
+
+def test_what_was_different_before_is_told_and_no_reason_to_fail(app):
+    app.sql("CREATE INDEX by_hand ON users (name)")
+    result = rehearse(app)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert any("by_hand" in text for text in result["drift"])
+
+
+def test_rows_that_change_without_a_word_are_shown(app):
+    text = NO_LEARNINGS + "    op.execute(\"UPDATE users SET mood = 'bad' WHERE id < 5\")"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, text))
+    result = rehearse(app)
+    assert "table users: drops column profile, changes the contents of other columns" in result["lines"]
+
+
+def test_a_constraint_that_was_never_validated_is_found(app):
+    text = NO_LEARNINGS + "    op.execute('ALTER TABLE users ADD CONSTRAINT odd CHECK (id > 5) NOT VALID')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, text))
+    result = rehearse(app, build=[])
+    assert result["verdict"] == "fail" and "odd on users" in result["evidence"]
+
+
+def test_a_database_that_is_no_scratch_database_is_left_alone(app):
+    restored(app)
+    options = app.options(
+        scratch=app.name,
+        content_file=str(app.root / "database/content.json"),
+        schema_file=str(app.root / "schema.json"),
+        revisions=["r2_learnings"],
+        heads=["r2_learnings"],
+        target_heads=["r1_users"],
+        backend_dir=str(app.backend),
+    )
+    result = module("database_rehearsal", options, fails=False)
+    assert result["verdict"] == "error" and "is no scratch database" in result["evidence"]
+    assert app.heads() == ["r2_learnings"]
+
+
+def test_several_heads_a_merge_and_an_enum(cluster, tmp_path):
+    paused = """
+    op.execute("UPDATE users SET mood = 'good' WHERE mood = 'paused'")
+    op.execute("ALTER TABLE users ALTER COLUMN mood DROP DEFAULT")
+    op.execute("ALTER TYPE mood RENAME TO mood_old")
+    op.execute("CREATE TYPE mood AS ENUM ('good', 'bad')")
+    op.execute("ALTER TABLE users ALTER COLUMN mood TYPE mood USING mood::text::mood")
+    op.execute("ALTER TABLE users ALTER COLUMN mood SET DEFAULT 'good'")
+    op.execute("DROP TYPE mood_old")
+    """
+    add = """
+    with op.get_context().autocommit_block():
+        op.execute("ALTER TYPE mood ADD VALUE IF NOT EXISTS 'paused'")
+    """
+    text = {
+        **LINEAR,
+        "r3_paused": revision("r3_paused", "r2_learnings", add, paused),
+        "r3_right": revision("r3_right", "r2_learnings", "op.execute('CREATE TABLE r (id int)')", "op.drop_table('r')"),
+        "r4_merge": revision("r4_merge", ("r3_paused", "r3_right")),
+    }
+    app = Application(cluster, tmp_path, "shop_merge", text)
+    try:
+        app.sql("UPDATE users SET mood = 'paused' WHERE id <= 3")
+        options = app.options(
+            scratch=restored(app),
+            content_file=str(tmp_path / "database/content.json"),
+            schema_file=str(tmp_path / "schema.json"),
+            revisions=["r4_merge", "r3_right", "r3_paused"],
+            heads=["r4_merge"],
+            target_heads=["r2_learnings"],
+            build=["r1_users", "r2_learnings"],
+            planned=[{"kind": "table", "table": "r", "name": None}],
+            backend_dir=str(app.backend),
+        )
+        result = module("database_rehearsal", options, fails=False)
+        assert result["verdict"] == "pass", result["evidence"]
+        assert "table users: changes the contents of other columns" in result["lines"]
+    finally:
+        for name in app.databases():
+            cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')

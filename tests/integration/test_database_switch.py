@@ -1,0 +1,393 @@
+"""database_switch against a real PostgreSQL: what is switched and taken back, and what may go wrong at each step."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import pytest
+from application import LINEAR, PASSWORD, USER, Application, module, revision
+
+RUN = "20250115-140000-level3"
+STAMP = "20250115_140000"
+MAY = ["public.alembic_version", "public.learnings"]
+HASH = "SELECT count(*), sum(hashtext(t::text)) FROM (SELECT * FROM {} ORDER BY 1) t"
+
+
+@pytest.fixture
+def app(cluster, tmp_path):
+    made = Application(cluster, tmp_path)
+    yield made
+    for name in made.databases():
+        cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def switch(app: Application, fails: bool | None = False, before: str = "", **more) -> dict:
+    options = {
+        **app.options(run_id=RUN, backend_dir=str(app.backend), journal=app.journal(RUN)),
+        "revisions": ["r2_learnings"],
+        "heads": ["r2_learnings"],
+        "target_heads": ["r1_users"],
+        "may_change": MAY,
+        **more,
+    }
+    return module("database_switch", options, before, fails)
+
+
+def undo(app: Application, fails: bool | None = False, before: str = "", **more) -> dict:
+    detail = app.pending(RUN).get("database", {"unneeded": True})
+    options = app.options(state="undone", run_id=RUN, detail=detail, journal=app.journal(RUN, "undo", True))
+    return module("database_switch", {**options, **more}, before, fails)
+
+
+def as_before(app: Application, before: str) -> None:
+    """Exactly one database bears the name, it lets people in, and no row is missing."""
+    assert app.databases() == {app.name: True}
+    assert app.heads() == ["r2_learnings"]
+    assert app.sql(HASH.format("users")) + app.sql(HASH.format("learnings")) == before
+
+
+def state(app: Application) -> str:
+    return app.sql(HASH.format("users")) + app.sql(HASH.format("learnings"))
+
+
+def test_a_downgraded_copy_serves_and_the_former_database_is_kept(app):
+    before = state(app)
+    users = app.sql("SELECT count(*), sum(hashtext(name)) FROM users")
+    result = switch(app)
+    assert result["changed"] and result["parked"] == f"shop_parked_{STAMP}"
+    assert app.databases() == {"shop": True, f"shop_parked_{STAMP}": False}
+    assert app.heads() == ["r1_users"]
+    assert app.sql("SELECT count(*), sum(hashtext(name)) FROM users") == users
+    assert app.sql("SELECT to_regclass('learnings') IS NULL") == "t"
+    assert [item["revision"] for item in result["revisions"]] == ["r2_learnings"]
+    assert 0 < result["swap_seconds"] < result["closed_seconds"] and result["copy_seconds"] > 0
+    app.cluster.sql(f"ALTER DATABASE shop_parked_{STAMP} ALLOW_CONNECTIONS true")
+    kept = f"shop_parked_{STAMP}"
+    assert app.sql(HASH.format("users"), kept) + app.sql(HASH.format("learnings"), kept) == before
+
+
+def test_the_copy_takes_rights_settings_limit_and_comment_along(app):
+    app.cluster.sql(
+        f"""
+        ALTER DATABASE shop SET work_mem = '5MB';
+        ALTER DATABASE shop SET search_path = public, "아카이브";
+        ALTER ROLE {USER} IN DATABASE shop SET statement_timeout = '7s';
+        ALTER DATABASE shop CONNECTION LIMIT 33;
+        REVOKE CONNECT ON DATABASE shop FROM PUBLIC;
+        COMMENT ON DATABASE shop IS 'the shop''s';
+        """
+    )
+    told = """
+        SELECT datconnlimit, datacl, pg_get_userbyid(datdba), shobj_description(d.oid, 'pg_database'),
+          (SELECT array_agg(setrole::text || setconfig::text ORDER BY setrole) FROM pg_db_role_setting
+           WHERE setdatabase = d.oid)
+        FROM pg_database d WHERE datname = 'shop'"""
+    before = app.cluster.sql(told)
+    assert "33" in before and "5MB" in before and "7s" in before and "shop's" in before
+    switch(app)
+    assert app.cluster.sql(told) == before
+    undo(app)
+    assert app.cluster.sql(told) == before
+
+
+def test_undo_lets_the_former_database_serve_and_reports_what_was_written(app):
+    before = state(app)
+    switch(app)
+    app.sql("INSERT INTO users (name) SELECT 'later ' || i FROM generate_series(1, 7) i")
+    result = undo(app)
+    assert result["written_since"] == ["public.users: +7 rows"]
+    assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
+    assert state(app) == before and app.heads() == ["r2_learnings"]
+    app.cluster.sql(f"ALTER DATABASE shop_undone_{STAMP} ALLOW_CONNECTIONS true")
+    assert app.sql("SELECT count(*) FROM users WHERE name LIKE 'later%'", f"shop_undone_{STAMP}") == "7"
+
+
+def test_undo_twice_changes_nothing_more(app):
+    switch(app)
+    detail = app.pending(RUN)["database"]
+    undo(app)
+    app.sql("INSERT INTO users (name) VALUES ('after the undo')")
+    options = app.options(state="undone", run_id=RUN, detail=detail, journal=app.journal(RUN, "undo", True))
+    module("database_switch", options, fails=False)
+    assert app.sql("SELECT count(*) FROM users WHERE name = 'after the undo'") == "1"
+    assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
+
+
+def test_purge_drops_what_a_run_has_parked_and_nothing_else(app):
+    app.cluster.sql("CREATE DATABASE shop_parked_by_hand")
+    switch(app)
+    options = app.options(state="purged", run_id=RUN)
+    told = module("database_switch", {**options, "_ansible_check_mode": True}, fails=False)
+    assert told["purged"] == [f"shop_parked_{STAMP}"] and f"shop_parked_{STAMP}" in app.databases()
+    assert module("database_switch", options, fails=False)["purged"] == [f"shop_parked_{STAMP}"]
+    assert app.databases() == {"shop": True, "shop_parked_by_hand": True}
+    refused = module("database_switch", options, fails=True)
+    assert "has no database parked here" in refused["msg"]
+
+
+def test_purge_of_an_unknown_run_names_those_that_there_are(app):
+    switch(app)
+    refused = module("database_switch", app.options(state="purged", run_id="20240101-000000-level3"), fails=True)
+    assert RUN in refused["msg"] and f"shop_parked_{STAMP}" in app.databases()
+
+
+def test_undo_after_a_purge_says_that_it_is_gone_and_touches_nothing(app):
+    switch(app)
+    module("database_switch", app.options(state="purged", run_id=RUN), fails=False)
+    refused = undo(app, fails=True)
+    assert "was purged" in refused["msg"]
+    assert app.databases() == {"shop": True} and app.heads() == ["r1_users"]
+
+
+def test_check_mode_changes_nothing(app):
+    before = state(app)
+    assert switch(app, _ansible_check_mode=True)["changed"]
+    as_before(app, before)
+
+
+@pytest.mark.parametrize(
+    "downgrade, says",
+    [
+        (
+            "op.drop_table('learnings')\nraise RuntimeError('half-way')",
+            "revision r2_learnings failed: RuntimeError: half-way",
+        ),
+        ("op.drop_table('learnings')\nop.execute('SELECT 1 / 0')", "division by zero"),
+        ("op.execute('DROP TABLE nothing')", 'table "nothing" does not exist'),
+        ("import os\nos._exit(9)", "ended early"),
+        (
+            "op.drop_table('learnings')\nop.execute('DELETE FROM users WHERE id < 10')",
+            "table public.users has 191 rows, 200 before",
+        ),
+    ],
+)
+def test_a_downgrade_that_fails_leaves_what_served(app, downgrade, says):
+    before = state(app)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=downgrade))
+    failed = switch(app, fails=True)
+    assert says in failed["msg"], failed["msg"]
+    as_before(app, before)
+    assert undo(app)["parked"] == ""
+    as_before(app, before)
+
+
+def test_a_downgrade_that_commits_half_of_itself_touches_only_the_copy(app):
+    before = state(app)
+    text = """
+    op.drop_table('learnings')
+    with op.get_context().autocommit_block():
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS nothing")
+    raise RuntimeError('after the commit')
+    """
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=text))
+    assert "after the commit" in switch(app, fails=True)["msg"]
+    as_before(app, before)
+
+
+def test_a_downgrade_that_hangs_is_ended(app):
+    before = state(app)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade="op.execute('SELECT pg_sleep(600)')"))
+    began = time.monotonic()
+    assert "not done in time" in switch(app, fails=True, deadline=5)["msg"]
+    assert time.monotonic() - began < 60
+    as_before(app, before)
+
+
+def test_timeouts_of_the_role_do_not_end_the_downgrade(app):
+    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        app.cluster.sql(f"ALTER ROLE {USER} SET {name} = '50ms'")
+    slow = "op.execute('SELECT pg_sleep(0.3)')\nop.drop_column('users', 'profile')\nop.drop_table('learnings')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=slow))
+    switch(app)
+    assert app.heads() == ["r1_users"]
+
+
+def test_who_is_in_is_sent_away_and_nobody_gets_in(app):
+    with app.cluster.session("shop") as reader, app.cluster.session("shop", USER, PASSWORD) as writer:
+        reader.ask("BEGIN")
+        reader.ask("SELECT count(*) FROM users")
+        writer.ask("SELECT 1")
+        result = switch(app)
+        assert result["sessions_ended"] == 2
+        with pytest.raises(Exception, match=r"terminat|closed|server"):
+            reader.ask("SELECT 1")
+
+
+def test_a_session_that_cannot_be_ended_is_named_and_the_database_opens_again(app):
+    before = state(app)
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    with app.cluster.session("shop") as reader:
+        reader.ask("SELECT 1")
+        failed = switch(app, fails=True, admin_command=[], close_timeout=2)
+        assert "can't be ended" in failed["msg"] and "rollback_database_admin" in failed["msg"]
+    as_before(app, before)
+
+
+def test_another_migration_is_waited_for_by_somebody_else(app):
+    with app.cluster.session("shop", USER, PASSWORD) as other:
+        other.ask("BEGIN")
+        other.ask("UPDATE alembic_version SET version_num = version_num")
+        failed = switch(app, fails=True)
+        assert "another migration of shop is under way" in failed["msg"]
+        assert other.ask("SELECT 1") == "1"
+    assert app.databases() == {"shop": True}
+
+
+def test_two_switches_do_not_overlap(app):
+    with app.cluster.session() as other:
+        other.ask("SELECT pg_advisory_lock(hashtextextended('sparklio.rollback switch shop', 0))")
+        assert "another switch of shop is under way" in switch(app, fails=True)["msg"]
+    assert app.databases() == {"shop": True}
+
+
+def test_a_role_that_may_not_make_databases_is_told_who_may(app):
+    failed = switch(app, fails=True, admin_command=[])
+    assert "may not make databases" in failed["msg"] and "rollback_database_admin_command" in failed["msg"]
+    assert app.databases() == {"shop": True}
+
+
+def test_the_database_has_to_be_where_it_was_said_to_be(app):
+    before = state(app)
+    failed = switch(app, fails=True, heads=["r1_users"])
+    assert "the database is at r2_learnings, and r1_users was expected" in failed["msg"]
+    as_before(app, before)
+
+
+def test_an_env_py_with_an_address_of_its_own_is_led_to_the_copy(app):
+    fixed = """
+from alembic import context
+from sqlalchemy import create_engine, pool
+engine = create_engine(ADDRESS, poolclass=pool.NullPool)
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=None)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+    app.env(fixed.replace("ADDRESS", repr(app.url)))
+    switch(app)
+    assert app.heads() == ["r1_users"] and f"shop_parked_{STAMP}" in app.databases()
+
+
+def test_an_env_py_that_gets_elsewhere_all_the_same_runs_nothing_there(app):
+    app.cluster.sql(f"CREATE DATABASE shop_other OWNER {USER} TEMPLATE shop")
+    before = state(app)
+    elsewhere = """
+import psycopg
+from alembic import context
+from sqlalchemy import create_engine, pool
+engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(ADDRESS), poolclass=pool.NullPool)
+with engine.connect() as connection:
+    context.configure(connection=connection, target_metadata=None)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+    address = app.url.replace("postgresql+psycopg", "postgresql").rpartition("/")[0] + "/shop_other"
+    app.env(elsewhere.replace("ADDRESS", repr(address)))
+    assert "env.py led to database shop_other, not to shop_candidate" in switch(app, fails=True)["msg"]
+    assert app.heads("shop_other") == ["r2_learnings"] and state(app) == before
+
+
+def test_a_history_with_two_roots_and_a_merge(cluster, tmp_path):
+    text = {
+        **LINEAR,
+        "r3_left": revision("r3_left", "r2_learnings", "op.execute('CREATE TABLE l (id int)')", "op.drop_table('l')"),
+        "r3_right": revision("r3_right", "r2_learnings", "op.execute('CREATE TABLE r (id int)')", "op.drop_table('r')"),
+        "r4_merge": revision("r4_merge", ("r3_left", "r3_right")),
+        "a1": revision(
+            "a1", None, "op.execute('CREATE TABLE a (id int)')", "op.drop_table('a')", labels=("analytics",)
+        ),
+    }
+    app = Application(cluster, tmp_path, "shop_many", text)
+    try:
+        result = switch(
+            app,
+            revisions=["r4_merge", "r3_right", "r3_left", "a1"],
+            heads=["a1", "r4_merge"],
+            target_heads=["r2_learnings"],
+            may_change=["public.alembic_version", "public.l", "public.r", "public.a"],
+        )
+        assert app.heads() == ["r2_learnings"] and len(result["revisions"]) == 4
+    finally:
+        for name in app.databases():
+            cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+#: Where the module is killed: a method of Databases or of Steps, before or after it did its work.
+MOMENTS = [
+    (where, method, when)
+    for where, methods in (
+        ("databases.Databases", ("close", "copy", "run", "swap", "checkpoint")),
+        ("alembic.Steps", ("finish",)),
+    )
+    for method in methods
+    for when in ("before", "after")
+]
+KILL = """
+import os
+from ansible_collections.sparklio.rollback.plugins.module_utils import alembic, databases
+former = {where}.{method}
+def dying(self, *arguments, **options):
+    if {before}: os.kill(os.getpid(), 9)
+    result = former(self, *arguments, **options)
+    os.kill(os.getpid(), 9)
+{where}.{method} = dying
+"""
+
+
+@pytest.mark.parametrize("where, method, when", MOMENTS)
+def test_killed_at_any_step_it_can_be_taken_back(app, where, method, when):
+    before = state(app)
+    died = switch(app, fails=None, before=KILL.format(where=where, method=method, before=when == "before"))
+    assert died["rc"] == -signal.SIGKILL
+    undo(app)
+    left = app.databases()
+    assert left.pop("shop") is True
+    assert not any(left.values()) and all("undone" in name for name in left)
+    assert app.heads() == ["r2_learnings"] and state(app) == before
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_is_taken_back_it_can_be_taken_back_again(app, when):
+    before = state(app)
+    switch(app)
+    died = undo(
+        app, fails=None, before=KILL.format(where="databases.Databases", method="swap", before=when == "before")
+    )
+    assert died["rc"] == -signal.SIGKILL
+    undo(app)
+    assert app.databases()["shop"] and state(app) == before
+
+
+def test_a_server_that_crashes_in_the_middle_comes_back_with_what_it_had(app):
+    before = state(app)
+    text = "op.drop_table('learnings')\nop.execute('SELECT pg_sleep(600)')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=text))
+    crash = """
+import os, threading, time
+from ansible_collections.sparklio.rollback.plugins.module_utils import alembic
+former = alembic.Steps.finish
+def crashing(self, *arguments, **options):
+    def crash():
+        time.sleep(1.5)
+        pid = int(open({pid!r}).readline())
+        os.kill(pid, 9)
+    threading.Thread(target=crash, daemon=True).start()
+    return former(self, *arguments, **options)
+alembic.Steps.finish = crashing
+"""
+    failed = switch(app, fails=True, before=crash.format(pid=str(app.cluster.data / "postmaster.pid")))
+    assert "as it was" in failed["msg"]
+    app.cluster.server.stop()
+    app.cluster.start()
+    undo(app)
+    as_before(app, before)
+
+
+def test_a_schema_other_than_the_rehearsed_one_does_not_serve(app, tmp_path):
+    before = state(app)
+    kept = tmp_path / "schema.json"
+    kept.write_text(json.dumps(["table public.nothing"]))
+    assert "the copy is not what the rehearsal came to" in switch(app, fails=True, schema_file=str(kept))["msg"]
+    as_before(app, before)
