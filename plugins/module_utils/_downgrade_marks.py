@@ -481,10 +481,7 @@ class _Reader:
             call = item.context_expr
             name = _called(call.func) if isinstance(call, ast.Call) else ""
             bound: Any = self.value(call, env)
-            if name == "autocommit_block":
-                self.effects += 1
-                self.note("autocommit", call, "autocommit_block() commits what came before it")
-            elif name == "batch_alter_table" and isinstance(call, ast.Call):
+            if name == "batch_alter_table" and isinstance(call, ast.Call):
                 bound = _Bound("batch", self._qualified(self.argument(call, 0, "table_name", env), call, env))
             else:
                 self.expression(call, env)
@@ -564,7 +561,7 @@ class _Reader:
             self._executes(node, base, env)
         elif name in ("commit", "autocommit_block"):
             self.effects += 1
-            self.note("autocommit", node, f"{name}() ends the transaction")
+            self.note("autocommit", node, f"{name}() commits what came before it")
         elif name in _READS or (name == "Session" and node.args):
             self.effects += 1
             self.note("reads_data", node, f"{name}() reads from the database, which no offline SQL can show")

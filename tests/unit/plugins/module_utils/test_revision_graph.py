@@ -291,6 +291,22 @@ def test_a_dependency_that_is_an_ancestor_too_leaves_both_where_there_is_another
 
 
 @pytest.mark.parametrize(
+    ("made", "current"),
+    [
+        (history(a="", b="a", c="b +a", z=""), ["c", "z"]),
+        (history(d="", b="+d", c="b +d", z=""), ["c", "z"]),
+        (history(d="", b="+d", c="b +d"), ["c"]),
+        (history(a="", b="a", c="a", m="b c", z="+b"), ["m", "z"]),
+    ],
+)
+def test_the_version_table_is_that_of_alembic_where_dependencies_overlap(made, current):
+    graph = Graph(made)
+    path = graph.path_to_heads(current, [])
+    for end in range(len(path) + 1):
+        assert graph.heads_after(current, path[:end]) == alembic_rows(alembic_map(made), current, path[:end])
+
+
+@pytest.mark.parametrize(
     ("made", "code", "message"),
     [
         ([*LINE, LINE[1]._replace(path="versions/copy.py")], "duplicate", r"b2\.py and versions/copy\.py both"),
