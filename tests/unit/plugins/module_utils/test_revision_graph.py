@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -262,6 +263,22 @@ def test_a_revision_leaves_other_branches_as_they_are(made, current, revision, p
     graph = Graph(made)
     assert graph.path_to_revision(current, revision) == path
     assert graph.heads_after(current, path) == after
+
+
+def test_the_sandbox_goes_back_to_its_first_release():
+    files = Path(__file__).resolve().parents[4].glob("sandbox/**/alembic/versions/*.py")
+    graph = Graph(_revisions.parse_revision(path.read_text(), path.name) for path in files)
+    assert graph.heads() == ["analytics_0001_events", "v4_0008_merge"]
+    path = graph.path_to_heads(graph.heads(), ["v4_0003_workflows"])
+    assert path == [
+        "analytics_0001_events",
+        "v4_0008_merge",
+        "v4_0007_asset_labels",
+        "v4_0007_workflow_tags",
+        "v4_0006_plain_emails",
+        "v4_0005_workflow_paused",
+        "v4_0004_brand_learning",
+    ]
 
 
 def test_steps_become_a_revision():
