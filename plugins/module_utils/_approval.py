@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Approvals: that a named person agreed to one plan, for some hours. The module ``plan_approval`` keeps the files."""
+"""Approvals: that a named person agreed to one plan, for some hours. Their files are in ``approvals.py``."""
 
 from __future__ import annotations
 

@@ -481,10 +481,7 @@ class _Reader:
             call = item.context_expr
             name = _called(call.func) if isinstance(call, ast.Call) else ""
             bound: Any = self.value(call, env)
-            if name == "autocommit_block":
-                self.effects += 1
-                self.note("autocommit", call, "autocommit_block() commits what came before it")
-            elif name == "batch_alter_table" and isinstance(call, ast.Call):
+            if name == "batch_alter_table" and isinstance(call, ast.Call):
                 bound = _Bound("batch", self._qualified(self.argument(call, 0, "table_name", env), call, env))
             else:
                 self.expression(call, env)
@@ -564,7 +561,7 @@ class _Reader:
             self._executes(node, base, env)
         elif name in ("commit", "autocommit_block"):
             self.effects += 1
-            self.note("autocommit", node, f"{name}() ends the transaction")
+            self.note("autocommit", node, f"{name}() commits what came before it")
         elif name in _READS or (name == "Session" and node.args):
             self.effects += 1
             self.note("reads_data", node, f"{name}() reads from the database, which no offline SQL can show")
@@ -822,9 +819,18 @@ def _is_autocommit(keyword: ast.keyword) -> bool:
     )
 
 
-def _ways(tree: ast.Module, name: str) -> tuple[_Reader, Any]:
+def _followed(tree: ast.Module, name: str) -> tuple[_Reader, Any]:
+    """A function of the file, and what was found in it. The function is None where the file has none of that name."""
     reader = _Reader(tree)
-    return reader, reader.functions.get(name)
+    function = reader.functions.get(name)
+    if function is not None:
+        reader.stack.append(name)
+        try:
+            reader.run(function.body, {})
+        except RecursionError:
+            reader.effects += 1
+            reader.note("unknown", function, "the code is nested too deeply to be followed: the rehearsal tells")
+    return reader, function
 
 
 def read(source: str, down_revisions: Sequence[str] = ()) -> Downgrade:
@@ -839,11 +845,9 @@ def read(source: str, down_revisions: Sequence[str] = ()) -> Downgrade:
     """
     tree = ast.parse(source)
     title = (ast.get_docstring(tree) or "").strip().split("\n")[0].strip()
-    reader, function = _ways(tree, "downgrade")
+    reader, function = _followed(tree, "downgrade")
     if function is None:
         return Downgrade(title, *_without(reader))
-    reader.stack.append("downgrade")
-    reader.run(function.body, {})
     if reader.effects == 0 and not any(note.mark == "raises" for note in reader.notes):
         reader.note(*_nothing(tree, function, len(set(down_revisions)) > 1))
     notes = sorted(dict.fromkeys(reader.notes), key=lambda note: note.line)
@@ -866,10 +870,7 @@ def _without(reader: _Reader) -> tuple[tuple[str, ...], tuple[Note, ...], tuple[
 
 def _nothing(tree: ast.Module, function: Any, merges: bool) -> tuple[str, Any, str]:
     """What a downgrade() that does nothing means: that depends on what upgrade() does."""
-    reader, upgrade = _ways(tree, "upgrade")
-    if upgrade is not None:
-        reader.stack.append("upgrade")
-        reader.run(upgrade.body, {})
+    reader, _upgrade = _followed(tree, "upgrade")
     if reader.effects or any(note.mark == "raises" for note in reader.notes):
         return "empty", function, "downgrade() does nothing, and upgrade() does something"
     if merges:

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan_approval
-short_description: Record that a person approved a plan, or read who did
+short_description: Record that a person approved a plan
 version_added: "0.1.0"
 description:
   - An approval is of one plan, by its hash, names a person, and expires. A plan that would do something else has
     another hash, and needs another approval.
-  - Approvals are kept below the state directory as C(approvals/<hash>.json), readable by their owner only.
+  - Approvals are kept below the state directory as C(approvals/<hash>.json), readable by their owner only. Read them
+    with M(sparklio.rollback.plan_approval_info).
 options:
   state_dir:
     description: State directory on the host.
@@ -19,20 +20,19 @@ options:
     required: true
   state:
     description:
-      - V(info) reads the approval of O(plan), and those of other plans that lead to the same place.
-      - V(present) records one. An earlier one of the same plan is replaced.
+      - V(present) records one. An earlier one of the same plan is replaced, since it may have expired.
       - V(absent) takes it back.
     type: str
-    choices: [info, present, absent]
-    default: info
+    choices: [present, absent]
+    default: present
   plan:
-    description: Hash of the plan, all 64 characters. Needed with V(present) and V(absent).
+    description: Hash of the plan, all 64 characters.
     type: str
+    required: true
   subject:
     description:
       - What the plan would do, as its C(subject) has it. It must have the hash O(plan).
-      - With V(present) it is kept, so that a later change can be named. With V(info) it finds the approvals of other
-        plans.
+      - It is kept, so that a later change of the plan can be named.
     type: dict
   by:
     description: Who approves it. Needed with V(present).
@@ -50,6 +50,7 @@ attributes:
     description: Says what it would do.
   diff_mode:
     support: full
+    description: Shows by whom the plan is approved before and after, and until when.
 author:
   - Sparklio infrastructure team (@sparklio)
 """
@@ -58,24 +59,20 @@ EXAMPLES = r"""
 - name: Record who approved the plan
   sparklio.rollback.plan_approval:
     state_dir: ~/sparklio_ai_marketing_studio.rollback
-    state: present
     plan: "{{ plan.hash }}"
     subject: "{{ plan.subject }}"
     by: Kim Minji
 
-- name: Read whether it is approved
+- name: Take the approval back
   sparklio.rollback.plan_approval:
     state_dir: ~/sparklio_ai_marketing_studio.rollback
     plan: "{{ plan.hash }}"
-    subject: "{{ plan.subject }}"
-  register: approval
+    state: absent
 """
 
 RETURN = r"""
-found:
-  description:
-    - The approval of O(plan), or none. C(at) and C(expires) are in seconds since the epoch, C(expired) is judged by the
-      host's clock.
+approval:
+  description: The approval as it is kept, or none. C(at) and C(expires) are in seconds since the epoch.
   type: dict
   returned: success
   sample:
@@ -84,118 +81,56 @@ found:
     recorded_by: deploy@console
     at: 1736957742.0
     expires: 1736972142.0
-    expired: false
     subject: {}
-others:
-  description:
-    - Approvals of other plans that lead to the same place, newest first, with C(changes), how O(subject) differs from
-      what was approved.
-  type: list
-  elements: dict
-  returned: success
 path:
-  description: The approval's file, or none without O(plan).
+  description: The approval's file.
   type: str
-  returned: success
-damaged:
-  description: Approvals that can't be read, with the reason. They count for nothing.
-  type: list
-  elements: str
   returned: success
 """
 
-import contextlib
-import getpass
-import json
 import os
-import socket
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _approval
+from ansible_collections.sparklio.rollback.plugins.module_utils import _approval, approvals
 from ansible_collections.sparklio.rollback.plugins.module_utils._approval import ApprovalError
-from ansible_collections.sparklio.rollback.plugins.module_utils.journal import State, write_private
-
-
-def read_all(folder: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """All approvals in a directory, and what is wrong with those that can't be read."""
-    approvals, damaged = [], []
-    with contextlib.suppress(FileNotFoundError):
-        for name in sorted(os.listdir(folder)):
-            if not name.endswith(".json"):
-                continue
-            try:
-                with open(os.path.join(folder, name), encoding="utf-8") as stream:
-                    found = _approval.decode(stream.read())
-                if name != f"{found['plan']}.json":
-                    raise ApprovalError("It is of another plan than its name says. Remove it.")
-                approvals.append(found)
-            except (ApprovalError, OSError, UnicodeDecodeError) as exc:
-                damaged.append(f"{name}: {exc}")
-    return approvals, damaged
-
-
-def recorder() -> str:
-    """Who runs this, as ``user@host``."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
 
 
 def shown(approval: dict[str, Any] | None) -> str:
-    if approval is None:
-        return ""
-    return f"by {approval['by']} until {_approval.timestamp(approval['expires'])}\n"
+    """An approval as the one line of a diff."""
+    return f"by {approval['by']} until {_approval.timestamp(approval['expires'])}\n" if approval else ""
 
 
 def act(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
-    folder = os.path.join(params["state_dir"], "approvals")
-    plan = _approval.plan_hash(params["plan"]) if params["plan"] else None
-    path = os.path.join(folder, f"{plan}.json") if plan else None
-    subject = params["subject"] or {}
-    approvals, damaged = read_all(folder)
-    before = _approval.for_plan(approvals, plan or "", subject, now)
-    result: dict[str, Any] = {"changed": False, "path": path, "damaged": damaged, **before}
-    if params["state"] == "info" or path is None:
-        return result
+    state_dir, plan = params["state_dir"], params["plan"]
+    path = approvals.path(state_dir, plan)
+    before = next((item for item in approvals.read_all(state_dir)[0] if item["plan"] == plan), None)
     if params["state"] == "absent":
-        there = os.path.lexists(path)
-        if there and not check:
+        changed, after = os.path.lexists(path), None
+        if changed and not check:
             os.unlink(path)
-        after = None
-        result.update(changed=there, found=None)
     else:
-        by = params["recorded_by"] or recorder()
-        after = _approval.give(plan or "", params["by"] or "", by, now, params["hours"], subject)
+        by = params["recorded_by"] or approvals.recorder()
+        changed, after = True, _approval.give(plan, params["by"], by, now, params["hours"], params["subject"])
         if not check:
-            State(params["state_dir"]).prepare()
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            write_private(path, json.dumps(after, ensure_ascii=False, sort_keys=True) + "\n")
-        result.update(changed=True, found={**after, "expired": False})
-    result["diff"] = {
-        "before_header": path,
-        "after_header": path,
-        "before": shown(before["found"]),
-        "after": shown(after),
-    }
-    return result
+            approvals.write(state_dir, after)
+    diff = {"before_header": path, "after_header": path, "before": shown(before), "after": shown(after)}
+    return {"changed": changed, "approval": after, "path": path, "diff": diff}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "state_dir": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["info", "present", "absent"], "default": "info"},
-            "plan": {"type": "str"},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "plan": {"type": "str", "required": True},
             "subject": {"type": "dict"},
             "by": {"type": "str"},
             "recorded_by": {"type": "str"},
-            "hours": {"type": "float", "default": _approval.HOURS},
+            "hours": {"type": "float", "default": 4},
         },
-        required_if=[("state", "present", ("plan", "by")), ("state", "absent", ("plan",))],
+        required_if=[("state", "present", ("by",))],
         supports_check_mode=True,
     )
     try:

@@ -297,6 +297,10 @@ def test_code_that_never_ends_is_left_with_a_word():
     assert "unknown" in found.marks and "too long" in str(found.notes)
 
 
+def test_code_that_is_nested_too_deeply_is_left_with_a_word():
+    assert "nested too deeply" in str(read("op.execute(" + "+".join(["name"] * 900) + ")").notes)
+
+
 TOKENS = """DROP TABLE ALTER COLUMN DELETE FROM UPDATE WITH CONCURRENTLY users "Odd" 'x' ; , ( ) . -- /* */ $$ ' " """
 WORDS = st.sampled_from([*TOKENS.split(), "\n", "\0"])
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -264,6 +265,22 @@ def test_a_revision_leaves_other_branches_as_they_are(made, current, revision, p
     assert graph.heads_after(current, path) == after
 
 
+def test_the_sandbox_goes_back_to_its_first_release():
+    files = Path(__file__).resolve().parents[4].glob("sandbox/**/alembic/versions/*.py")
+    graph = Graph(_revisions.parse_revision(path.read_text(), path.name) for path in files)
+    assert graph.heads() == ["analytics_0001_events", "v4_0008_merge"]
+    path = graph.path_to_heads(graph.heads(), ["v4_0003_workflows"])
+    assert path == [
+        "analytics_0001_events",
+        "v4_0008_merge",
+        "v4_0007_asset_labels",
+        "v4_0007_workflow_tags",
+        "v4_0006_plain_emails",
+        "v4_0005_workflow_paused",
+        "v4_0004_brand_learning",
+    ]
+
+
 def test_steps_become_a_revision():
     graph = Graph(LINE)
     assert [graph.resolve_steps(["c3"], steps) for steps in (-1, -2, -3)] == ["b2", "a1", "base"]
@@ -288,6 +305,22 @@ def test_a_dependency_that_is_an_ancestor_too_leaves_both_where_there_is_another
     graph = Graph(history(a="", b="a", c="b +a", z=""))
     assert graph.heads_after(["c", "z"], ["c"]) == ["a", "b", "z"]
     assert graph.heads_after(["c"], ["c"]) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("made", "current"),
+    [
+        (history(a="", b="a", c="b +a", z=""), ["c", "z"]),
+        (history(d="", b="+d", c="b +d", z=""), ["c", "z"]),
+        (history(d="", b="+d", c="b +d"), ["c"]),
+        (history(a="", b="a", c="a", m="b c", z="+b"), ["m", "z"]),
+    ],
+)
+def test_the_version_table_is_that_of_alembic_where_dependencies_overlap(made, current):
+    graph = Graph(made)
+    path = graph.path_to_heads(current, [])
+    for end in range(len(path) + 1):
+        assert graph.heads_after(current, path[:end]) == alembic_rows(alembic_map(made), current, path[:end])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils.git import Repository
 from ansible_collections.sparklio.rollback.plugins.modules import alembic_path as module
 
 OLD, NEW = "v4.0.20250115-1430", "v4.0.20250116-1000"
@@ -218,8 +219,13 @@ def test_line_ends_and_links_do_no_harm(find, clone):
     path = clone.path / VERSIONS / "ee55.py"
     path.write_bytes(revision("ee55", "dd44").replace("\n", "\r\n").encode() + "# 한국어\r\n".encode())
     (clone.path / VERSIONS / "link.py").symlink_to("ee55.py")
+    (clone.path / VERSIONS / "gone.py").symlink_to("not python (")
     clone.commit({}, "v4.0.20250117-1000")
-    assert names(find(["ee55", "net1"], revision="dd44")) == ["ee55"]
+    found = find(["ee55", "net1"], revision="dd44")
+    assert found["problems"] == [] and names(found) == ["ee55"]
+    repo = Repository(str(clone.path))
+    assert "\r" not in repo.read("HEAD", f"{VERSIONS}/ee55.py")
+    assert "한국어" in next(iter(repo.contents([repo.blobs("HEAD", VERSIONS)[f"{VERSIONS}/ee55.py"]]).values()))
 
 
 def test_exactly_one_target(find):
