@@ -1,7 +1,7 @@
 """How long a backup of a database takes, and how large it is: against the runbook's ``pg_dump sparklio_v4 > file``.
 
 Both run in turns on the sandbox's app host, on a database of their own that is dropped at the end. BENCH_INVENTORY
-names another host, BENCH_POSTGRESQL_BIN the directory there with another client's programs, such as one that can do lz4.
+names another host, BENCH_POSTGRESQL_BIN the directory there with the programs of another client, one that can do lz4.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def main() -> None:
         ],
     )
     text += (
-        f"\n\nPostgreSQL {version.split()[0]}, client {client} ({compression}), a database of {size / 1e6:.0f} MB; medians of "
-        f"{turns} turns, ratios within a turn. {report.machine()}, load {os.getloadavg()[1]:.1f}."
+        f"\n\nPostgreSQL {version.split()[0]}, client {client} ({compression}), a database of {size / 1e6:.0f} MB; "
+        f"medians of {turns} turns, ratios within a turn. {report.machine()}, load {os.getloadavg()[1]:.1f}."
     )
     report.publish("backup", {"turns": taken, "rows": figures, "database": size}, text, options.docs, PAGE)
     if figures[1]["size"] > 1 / SIZE:
