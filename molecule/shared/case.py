@@ -43,6 +43,13 @@ HERE = Path(__file__).resolve().parent
 LOGS = PROJECT / ".cache/test/cases"
 #: There where a case failed, so that the next one does not inherit what it left.
 SPOILT = LOGS / "spoilt"
+#: What the app host was like when the case before had ended: the next one begins there, and need not look again.
+LEFT = LOGS / "left.json"
+#: Seconds after which somebody may have been at it by hand.
+FRESH = 30
+#: Cases with one of these do not begin as the one before ended, or do not end with the state that was looked at.
+MOVING = {"reset", "break", "on_app"}
+UNSETTLED = {"break", "off_app", "kill", "rival", "interrupt", "down", "proof"}
 DEADLINE = 900
 KNOWN = {
     *("name", "tag", "playbook", "args", "reset", "break", "on_app", "off_app", "rival", "kill", "ends", "says"),
@@ -161,6 +168,24 @@ def squeeze(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
+def before(case: dict) -> dict:
+    """The state that the case begins with: as the one before left it, where nothing happened since."""
+    try:
+        left = json.loads(LEFT.read_text(encoding="utf-8"))
+        fresh = time.time() - LEFT.stat().st_mtime < FRESH
+    except (OSError, ValueError):
+        left, fresh = None, False
+    LEFT.unlink(missing_ok=True)
+    return left if fresh and not MOVING & set(case) else observe()
+
+
+def leave(case: dict, wrong: list[str], after: dict) -> None:
+    """Keep the state for the next case, where it can be relied on."""
+    if not wrong and not UNSETTLED & set(case):
+        LEFT.touch(mode=0o600)
+        LEFT.write_text(json.dumps(after), encoding="utf-8")
+
+
 def judge(case: dict, code: int, text: str, before: dict, after: dict, secrets: list[str], began: float) -> list[str]:
     """Everything that is not as the case says."""
     wrong = []
@@ -215,6 +240,7 @@ def run(case: dict) -> list[str]:
         raise CaseError(f"unknown or missing keys: {sorted(unknown) or 'ends'}")
     log = LOGS / (re.sub(r"[^a-z0-9]+", "-", case["name"].lower()).strip("-") + ".log")
     if case.get("reset") or SPOILT.exists():
+        LEFT.unlink(missing_ok=True)
         sandbox("reset")
         SPOILT.unlink(missing_ok=True)
     if "traffic" in case:
@@ -225,10 +251,9 @@ def run(case: dict) -> list[str]:
             sandbox("break", fault)
         for line in case.get("on_app", []):
             sandbox("ssh", "app", "bash -s", stdin=script(line))
-        secrets = observe("secrets")
-        if not secrets:
+        found = before(case)
+        if not found["secrets"]:
             raise CaseError("no secret was found on the app host, so none could be missed")
-        before = observe()
         began = time.time()
         if case.get("rival"):
             rival = start(command({**case, "args": []}), log.with_suffix(".rival.log"))
@@ -236,7 +261,7 @@ def run(case: dict) -> list[str]:
         process = start(command(case), log)
         try:
             if "kill" in case:
-                kill_when(process, case["kill"], before["run"]["run_id"])
+                kill_when(process, case["kill"], found["run"]["run_id"])
             if "interrupt" in case:
                 interrupt_when(process, case["interrupt"], log)
             code = process.wait(timeout=DEADLINE)
@@ -247,12 +272,14 @@ def run(case: dict) -> list[str]:
         wrong = []
         if rival and rival.wait(timeout=DEADLINE) != 0:
             wrong.append(f"the first run ended with exit code {rival.returncode}, see {rival.args}")
-        wrong += judge(case, code, text, before, observe(), secrets, began)
+        after = observe()
+        wrong += judge(case, code, text, found, after, found["secrets"], began)
         for line in case.get("proof", []):
             try:
                 sandbox("ssh", "app", "bash -s", stdin=script(line))
             except CaseError as error:
                 wrong.append(f"the proof failed: {error}")
+        leave(case, wrong, after)
         return wrong
     finally:
         if rival and rival.poll() is None:

@@ -1,7 +1,7 @@
 """Run on the app host by way of stdin: prints what is true there, as JSON, without asking the collection.
 
 Usage: python3 - < observe.py            the state
-       python3 - secrets < observe.py    the values that may appear nowhere
+       python3 - progress < observe.py   how far a run is
 """
 
 from __future__ import annotations
@@ -178,6 +178,8 @@ def leaks() -> list[str]:
 
 def state() -> dict:
     return {
+        # The values that may appear nowhere.
+        "secrets": secrets(),
         "head": git("rev-parse", "HEAD"),
         "describe": git("describe", "--tags", "--always"),
         "dirty": git("status", "--porcelain", "--untracked-files=no"),
@@ -205,4 +207,4 @@ def progress() -> dict:
     return {"lock": text(STATE / "lock"), "run": last_run()}
 
 
-print(json.dumps({"secrets": secrets, "progress": progress}.get("".join(sys.argv[1:]), state)()))
+print(json.dumps({"progress": progress}.get("".join(sys.argv[1:]), state)()))

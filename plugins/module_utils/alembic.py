@@ -17,14 +17,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import (
-    _alembic,
     _alembic_steps,
     _content_manifest,
-    _dotenv,
     _postgres_url,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask, secret_values
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
+from ansible_collections.sparklio.rollback.plugins.module_utils.schema import CannotAsk, find_python, read_environment
 
 #: Options of a module that runs revisions.
 ALEMBIC_SPEC: dict[str, Any] = {
@@ -33,32 +32,6 @@ ALEMBIC_SPEC: dict[str, Any] = {
     "python": {"type": "path"},
     "venvs": {"type": "list", "elements": "str", "default": ["venv", ".venv"]},
 }
-
-
-class CannotAsk(Exception):
-    """Something that is needed to ask is missing. The message says what, and what to do."""
-
-
-def find_python(backend_dir: str, python: str | None, venvs: list[str]) -> str:
-    """Return the application's Python."""
-    usual = [os.path.join(backend_dir, name, "bin", "python") for name in venvs]
-    candidates = [python] if python else usual
-    for candidate in candidates:
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
-            return candidate
-    raise CannotAsk(f"the application's Python is missing: no {' and no '.join(candidates)}")
-
-
-def read_environment(env_file: str | None) -> dict[str, str]:
-    """Return the variables of the environment file, without those that are set already."""
-    if env_file is None:
-        return {}
-    try:
-        with open(env_file, encoding="utf-8-sig", errors="replace") as file:
-            variables = _dotenv.parse(file.read(), os.environ)
-    except OSError as exc:
-        raise CannotAsk(f"the environment file {env_file} can't be read: {exc.strerror}") from exc
-    return {name: value for name, value in _alembic.environment(variables).items() if name not in os.environ}
 
 
 class StepsError(Exception):

@@ -136,80 +136,13 @@ seconds:
   sample: 0.8
 """
 
-import os
-import secrets
-import time
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _alembic
-from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask, secret_values
-from ansible_collections.sparklio.rollback.plugins.module_utils.alembic import CannotAsk, find_python, read_environment
-
-NOTHING = {
-    "connected": False,
-    "heads": None,
-    "tree_heads": None,
-    "server_version": None,
-    "tree_error": None,
-    "rows": {},
-    "rows_error": None,
-}
-
-
-def ask(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
-    """Run the script and return its answer."""
-    backend = params["backend_dir"]
-    if not os.path.isfile(os.path.join(backend, params["config"])):
-        raise CannotAsk(f"there is no {params['config']} in {backend}")
-    python = find_python(backend, params["python"], params["venvs"])
-    variables = read_environment(params["env_file"])
-    marker = f"sparklio-{secrets.token_hex(8)}:"
-    try:
-        _rc, stdout, stderr = module.run_command(
-            [
-                *(python, "-", marker, str(params["deadline"]), params["config"]),
-                *(str(params["count_timeout"]), *params["count_tables"]),
-            ],
-            data=_alembic.SCRIPT,
-            cwd=backend,
-            environ_update={**variables, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
-            expand_user_and_vars=False,
-            handle_exceptions=False,
-        )
-    except OSError as exc:
-        raise CannotAsk(f"{python} can't be run ({exc.strerror}); try it by hand") from exc
-    hidden = secret_values({**os.environ, **variables})
-    try:
-        return _alembic.parse_answer(stdout, stderr, marker, hidden)
-    except _alembic.AnswerError as exc:
-        raise CannotAsk(f"{python} did not get as far as asking; it said last: {exc}") from exc
+from ansible_collections.sparklio.rollback.plugins.module_utils import schema
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "backend_dir": {"type": "path", "required": True},
-            "config": {"type": "str", "default": "alembic.ini"},
-            "python": {"type": "path"},
-            "env_file": {"type": "path"},
-            "expected_heads": {"type": "list", "elements": "str"},
-            "venvs": {"type": "list", "elements": "str", "default": ["venv", ".venv"]},
-            "count_tables": {"type": "list", "elements": "str", "default": []},
-            "count_timeout": {"type": "float", "default": 5},
-            "deadline": {"type": "float", "default": 20},
-        },
-        supports_check_mode=True,
-    )
-    start = time.monotonic()
-    try:
-        answer = ask(module, module.params)
-    except CannotAsk as exc:
-        answer = {**NOTHING, "error": mask(str(exc))}
-    verdict, evidence = _alembic.judge(answer, module.params["expected_heads"])
-    module.exit_json(
-        changed=False, verdict=verdict, evidence=evidence, seconds=round(time.monotonic() - start, 3), **answer
-    )
+    module = AnsibleModule(argument_spec=schema.ARGUMENT_SPEC, supports_check_mode=True)
+    module.exit_json(changed=False, **schema.answer(module.params))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,8 @@ def points_in(backups: str) -> list[dict[str, Any]]:
             manifest = restore_points.read(place)
             item["tag"] = manifest["release"].get("tag")
             item["usable"] = _manifest.artifact(manifest, config_files.ARTIFACT) is not None
-            item["problem"] = restore_points.problem(place, manifest)
+            # What is offered has to be good: these files are small, so they are read.
+            item["problem"] = restore_points.problem(place, manifest, (config_files.ARTIFACT,))
         except restore_points.RestorePointError as exc:
             item["problem"] = str(exc)
         found.append(item)

@@ -75,47 +75,12 @@ seconds:
 """
 
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.sparklio.rollback.plugins.module_utils import error_rate, host_load, latency
+from ansible_collections.sparklio.rollback.plugins.module_utils.together import together, validated
 
 MEASURED = {"error_rate": error_rate, "latency": latency, "load": host_load}
-
-Measure = Callable[[], dict[str, Any]]
-
-
-def prepare(name: str, options: Mapping[str, Any]) -> Measure:
-    """Return what measures as the options say.
-
-    Raises:
-        ValueError: they can't be used.
-    """
-    # What is secret would be shown among the options of this module.
-    spec = {option: given for option, given in MEASURED[name].ARGUMENT_SPEC.items() if not given.get("no_log")}
-    checked = ArgumentSpecValidator(spec).validate(options)
-    if checked.error_messages:
-        raise ValueError("; ".join(checked.error_messages))
-    hidden = dict.fromkeys(MEASURED[name].ARGUMENT_SPEC)
-    return MEASURED[name].prepare({**hidden, **checked.validated_parameters})
-
-
-def together(measures: Mapping[str, Measure]) -> dict[str, dict[str, Any]]:
-    """Return what all of them answer."""
-    with ThreadPoolExecutor(max_workers=len(measures) or 1) as pool:
-        begun = {name: pool.submit(measure) for name, measure in measures.items()}
-    found = {}
-    for name, future in begun.items():
-        problem = future.exception()
-        found[name] = (
-            {"verdict": "error", "evidence": f"the measurement itself broke: {problem!r}"}
-            if problem
-            else future.result()
-        )
-    return found
 
 
 def main() -> None:
@@ -125,7 +90,8 @@ def main() -> None:
     for name in MEASURED:
         if module.params[name] is not None:
             try:
-                measures[name] = prepare(name, module.params[name])
+                options = validated(MEASURED[name].ARGUMENT_SPEC, module.params[name])
+                measures[name] = MEASURED[name].prepare(options)
             except ValueError as exc:
                 module.fail_json(msg=f"The settings of {name} can't be used: {exc}.")
     module.exit_json(changed=False, **together(measures), seconds=round(time.monotonic() - start, 3))

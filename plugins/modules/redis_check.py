@@ -76,58 +76,18 @@ seconds:
   sample: 0.002
 """
 
-import time
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import resp
-from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
-from ansible_collections.sparklio.rollback.plugins.module_utils.redis_address import NoAddress, find_url
-
-
-def check(params: dict[str, Any]) -> tuple[str, str, str | None]:
-    """Return the verdict, the evidence, and the address without credentials."""
-    server = None
-    try:
-        target = resp.parse_url(find_url(params["url"], params["env_file"], params["env_key"]))
-        server = target.shown
-        with resp.Connection(target, params["timeout"], params["validate_certs"], params["ca_path"]) as connection:
-            connection.login()
-            reply = connection.call("PING")
-    except (NoAddress, resp.UrlError) as exc:
-        return "error", str(exc), server
-    except resp.Refused as exc:
-        return "fail", f"{server} refused: {exc}", server
-    except resp.NoAnswer as exc:
-        return "error", f"{server}: {exc}", server
-    if reply != "PONG":
-        return "fail", f"{server} answered {reply!a} to PING, expected PONG", server
-    return "pass", f"{server} answered PONG", server
+from ansible_collections.sparklio.rollback.plugins.module_utils import redis_ping
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "url": {"type": "str", "no_log": True},
-            "env_file": {"type": "path"},
-            "env_key": {"type": "str", "default": "REDIS_URL", "no_log": False},
-            "timeout": {"type": "float", "default": 5},
-            "validate_certs": {"type": "bool", "default": True},
-            "ca_path": {"type": "path"},
-        },
+        argument_spec=redis_ping.ARGUMENT_SPEC,
         required_one_of=[("url", "env_file")],
         mutually_exclusive=[("url", "env_file")],
         supports_check_mode=True,
     )
-    start = time.monotonic()
-    verdict, evidence, server = check(module.params)
-    module.exit_json(
-        changed=False,
-        verdict=verdict,
-        evidence=one_line(evidence),
-        server=server,
-        seconds=round(time.monotonic() - start, 3),
-    )
+    module.exit_json(changed=False, **redis_ping.answer(module.params))
 
 
 if __name__ == "__main__":

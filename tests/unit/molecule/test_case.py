@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,43 @@ def test_traffic_is_as_the_case_wants_it(monkeypatch, comes: bool, wanted: bool,
     monkeypatch.setattr(case, "sandbox", sandbox)
     case.visit(wanted)
     assert seen == asked
+
+
+@pytest.fixture
+def looked(monkeypatch, tmp_path: Path) -> list[str]:
+    """What was looked at anew on the app host."""
+    seen: list[str] = []
+    monkeypatch.setattr(case, "LEFT", tmp_path / "left.json")
+    monkeypatch.setattr(case, "observe", lambda: seen.append("anew") or {"head": "anew"})
+    return seen
+
+
+def test_a_case_begins_with_what_the_one_before_left(looked: list[str]) -> None:
+    case.leave(REFUSED, [], AFTER)
+    assert case.before(REFUSED) == AFTER
+    assert looked == []
+    # Once only: what this one leaves is not known yet.
+    assert case.before(REFUSED) == {"head": "anew"}
+
+
+@pytest.mark.parametrize("key", ["reset", "break", "on_app"])
+def test_where_something_happened_since_it_looks_again(looked: list[str], key: str) -> None:
+    case.leave(REFUSED, [], AFTER)
+    assert case.before({**REFUSED, key: ["x"]}) == {"head": "anew"}
+
+
+@pytest.mark.parametrize("key", ["break", "off_app", "kill", "rival", "interrupt", "down", "proof"])
+def test_what_may_go_on_changing_is_not_passed_on(looked: list[str], key: str) -> None:
+    case.leave({**REFUSED, key: ["x"]}, [], AFTER)
+    assert case.before(REFUSED) == {"head": "anew"}
+
+
+def test_neither_is_what_a_failed_case_left_nor_what_is_old(looked: list[str]) -> None:
+    case.leave(REFUSED, ["it should fail"], AFTER)
+    assert case.before(REFUSED) == {"head": "anew"}
+    case.leave(REFUSED, [], AFTER)
+    os.utime(case.LEFT, (1, 1))
+    assert case.before(REFUSED) == {"head": "anew"}
 
 
 def test_a_run_is_interrupted_at_its_word(tmp_path: Path) -> None:

@@ -313,6 +313,14 @@ def test_a_damaged_restore_point_is_refused_and_named(app, call, keep, diff, how
     assert app.all() == before
 
 
+@pytest.mark.parametrize("how", ["missing", "truncated", "altered", "newer"])
+def test_a_damaged_restore_point_is_not_offered(app, keep, diff, how):
+    bad, good = keep(), keep("deploy")
+    damage(app.backups / bad["id"], how)
+    offered = diff()["refusals"][0]
+    assert good["id"] in str(offered) and bad["id"] not in str(offered)
+
+
 def test_unfinished_restore_points_are_not_there(app, keep, diff):
     point = keep()
     os.rename(app.backups / point["id"], app.backups / f".partial-{point['id']}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import together
 from ansible_collections.sparklio.rollback.plugins.modules import performance_check as module
 
 URLS = ["http://127.0.0.1:1/metrics"]
@@ -19,13 +20,13 @@ def test_all_are_measured_at_the_same_time():
 
         return wait
 
-    found = module.together({name: measure(name) for name in ("error_rate", "latency", "load")})
+    found = together.together({name: measure(name) for name in ("error_rate", "latency", "load")})
     assert {name: answer["evidence"] for name, answer in found.items()} == {name: name for name in found}
     assert list(found) == ["error_rate", "latency", "load"]
 
 
 def test_a_measurement_that_breaks_is_an_error_and_spoils_no_other():
-    found = module.together({"latency": lambda: 1 / 0, "load": lambda: {"verdict": "pass", "evidence": ""}})
+    found = together.together({"latency": lambda: 1 / 0, "load": lambda: {"verdict": "pass", "evidence": ""}})
     assert found["latency"]["verdict"] == "error" and "ZeroDivisionError" in found["latency"]["evidence"]
     assert found["load"]["verdict"] == "pass"
 

@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import process
+from ansible_collections.sparklio.rollback.plugins.module_utils import process, serving
 from ansible_collections.sparklio.rollback.plugins.modules import host_check
 from ansible_collections.sparklio.rollback.plugins.modules import serving_proof as module
 
@@ -43,7 +43,7 @@ def holder(pid=10, started=1005.0, cwd="/srv/app/backend", parent=1):
     ],
 )
 def test_the_backend_is_judged_by_tree_process_and_metric(head, holders, hidden, metric, verdict, evidence):
-    found = module.judge_backend(head, PARAMS, holders, hidden, metric)
+    found = serving.judge_backend(head, PARAMS, holders, hidden, metric)
     assert (found["name"], found["verdict"], found["critical"]) == ("serving_backend", verdict, True)
     assert evidence in found["evidence"]
 
