@@ -171,11 +171,29 @@ def row_changes(before: Mapping[str, int], after: Mapping[str, int], may_change:
     return wrong
 
 
-def written_since(kept: Mapping[str, int], now: Mapping[str, int]) -> list[str]:
-    """By how many rows tables differ from what they held, in words."""
-    found_changes = []
-    for name in sorted({*kept, *now}):
-        difference = now.get(name, 0) - kept.get(name, 0)
-        if difference:
-            found_changes.append(f"{name}: {difference:+d} rows")
-    return found_changes
+#: Rows that were inserted, updated and deleted in each table, since the database or its statistics were made.
+ACTIVITY = """
+SELECT coalesce(jsonb_object_agg(schemaname || '.' || relname, jsonb_build_array(n_tup_ins, n_tup_upd, n_tup_del)),
+'{}')
+FROM pg_catalog.pg_stat_user_tables"""
+
+
+def written_since(kept: Mapping[str, Sequence[int]], now: Mapping[str, Sequence[int]]) -> list[str]:
+    """What was written to tables between two answers to ACTIVITY, in words.
+
+    A crash of the server resets the statistics: then all that is there counts, which is no more than was written.
+    """
+    told = []
+    for name in sorted(now):
+        before = kept.get(name) or (0, 0, 0)
+        counts = list(now[name])
+        if all(count >= former for count, former in zip(counts, before)):  # noqa: B905 - Python 3.9 has no strict
+            counts = [count - former for count, former in zip(counts, before)]  # noqa: B905 - Python 3.9 has no strict
+        parts = [
+            f"{count} {word}"
+            for count, word in zip(counts, ("inserted", "updated", "deleted"))  # noqa: B905 - Python 3.9 has no strict
+            if count
+        ]
+        if parts:
+            told.append(f"{name.removeprefix('public.')}: {', '.join(parts)}")
+    return told

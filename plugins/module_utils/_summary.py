@@ -278,7 +278,7 @@ def _written(facts: Mapping[str, Any]) -> list[str]:
     written = list(facts.get("written_since") or [])
     return [
         f"what served meanwhile is kept as / 그동안의 데이터베이스: {facts['kept_database']}",
-        f"written to it since / 그동안 변경된 행: {', '.join(written) or 'nothing that changes a count'}",
+        f"written to it since / 그동안 변경된 행: {'; '.join(written) or 'nothing'}",
     ]
 
 

@@ -143,11 +143,11 @@ sessions_ended:
   type: int
   sample: 4
 written_since:
-  description: By how many rows each table differs from what it held when it began to serve.
+  description: How many rows were written to each table since it began to serve, as the server's statistics have it.
   returned: for V(undone)
   type: list
   elements: str
-  sample: ["public.workflows: +12 rows"]
+  sample: ["workflows: 12 inserted, 3 updated"]
 purged:
   description: Databases that were dropped, or would be in check mode.
   returned: for V(purged)
@@ -252,8 +252,8 @@ class Switch:
         with postgres.connect(self.tools, self.target, candidate) as session:
             before = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
             done = steps.finish(self.deadline)
-            after = self.check(session, before, done["version"])
-        self.recorder.intent(detail={**detail, "rows": after})
+            self.check(session, before, done["version"])
+            self.recorder.intent(detail={**detail, "activity": session.json(_databases.ACTIVITY)})
         mark = _databases.PARKED.format(run=self.params["run_id"])
         statements = _databases.swap(self.live, candidate, self.names.parked, mark, detail["comment"])
         swapped = admin.swap(statements, candidate, min(self.deadline, time.monotonic() + 10))
@@ -269,8 +269,8 @@ class Switch:
         self.recorder.done(detail=result)
         return {"changed": True, **result}
 
-    def check(self, session: postgres.Session, before: dict[str, int], version: dict[str, Any]) -> dict[str, int]:
-        """Compare the copy with what it must be by now, or raise PostgresError. Returns the rows of its tables."""
+    def check(self, session: postgres.Session, before: dict[str, int], version: dict[str, Any]) -> None:
+        """Compare the copy with what it must be by now, or raise PostgresError."""
         heads = databases.heads(session, version)
         wanted = sorted(self.params["target_heads"])
         if heads != wanted:
@@ -286,7 +286,6 @@ class Switch:
             wrong += _schema_lines.differences(kept, session.json(_schema_lines.query(table), self.left()))
         if wrong:
             raise PostgresError(f"the copy is not what the rehearsal came to: {'; '.join(wrong[:5])}")
-        return after
 
     # --- undone -------------------------------------------------------------------------------------------------------
 
@@ -329,14 +328,14 @@ class Switch:
         return result
 
     def written(self, detail: dict[str, Any]) -> list[str]:
-        if detail.get("rows") is None:
+        if detail.get("activity") is None:
             return []
         try:
             with postgres.connect(self.tools, self.target) as session:
-                now = session.json(_databases.rows(session.json(_content_manifest.TABLES)), 60)
+                now = session.json(_databases.ACTIVITY, 60)
         except PostgresError as exc:
             return [f"not known: {exc}"]
-        return _databases.written_since(detail["rows"], now)
+        return _databases.written_since(detail["activity"], now)
 
     # --- purged -------------------------------------------------------------------------------------------------------
 

@@ -96,8 +96,9 @@ def test_undo_lets_the_former_database_serve_and_reports_what_was_written(app):
     before = state(app)
     switch(app)
     app.sql("INSERT INTO users (name) SELECT 'later ' || i FROM generate_series(1, 7) i")
+    app.sql("UPDATE users SET name = name || '!' WHERE id <= 3")
     result = undo(app)
-    assert result["written_since"] == ["public.users: +7 rows"]
+    assert result["written_since"] == ["users: 7 inserted, 3 updated"]
     assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
     assert state(app) == before and app.heads() == ["r2_learnings"]
     app.cluster.sql(f"ALTER DATABASE shop_undone_{STAMP} ALLOW_CONNECTIONS true")
