@@ -18,11 +18,12 @@ UNDONE = "sparklio.rollback: what run {run} let serve until it was undone; purge
 
 
 class Names(NamedTuple):
-    """What the databases of one run are called beside the one that serves."""
+    """What the databases of one run are called beside the one that serves, and the schema for what it drops there."""
 
     candidate: str
     parked: str
     undone: str
+    salvage: str
 
 
 def names(live: str, run_id: str) -> Names:
@@ -44,6 +45,49 @@ def run_of(comment: str | None) -> str | None:
         if match:
             return match[1]
     return None
+
+
+#: The primary key's columns of a table, in order.
+PRIMARY_KEYS = """
+SELECT coalesce(jsonb_object_agg(n.nspname || '.' || c.relname, (SELECT jsonb_agg(a.attname ORDER BY u.place)
+    FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.number)), '{}')
+FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE k.contype = 'p'"""
+
+
+def salvage(
+    schema: str, tables: Sequence[Mapping[str, Any]], lost: Sequence[Mapping[str, Any]], keys: Mapping[str, list[str]]
+) -> list[str]:
+    """The statements that copy aside what is about to be lost, for the transaction that loses it.
+
+    Args:
+        schema: where to; made first.
+        tables: that there are, with ``schema``, ``name`` and ``columns``.
+        lost: ``table`` (with or without its schema) and ``column``; a column of None stands for the whole table.
+        keys: as PRIMARY_KEYS answers. A column is kept with them, or with its place in the table where there is no key.
+    """
+    statements = [f"CREATE SCHEMA {identifier(schema)}"]
+    whole = {item["table"] for item in lost if item["column"] is None}
+    for table in tables:
+        full, name = f"{table['schema']}.{table['name']}", table["name"]
+        source = identifier(table["schema"], name)
+        kept = name if table["schema"] == "public" else full
+        if {full, name} & whole:
+            statements.append(f"CREATE TABLE {identifier(schema, kept)} AS TABLE {source}")
+            continue
+        columns = [
+            item["column"] for item in lost if item["table"] in (full, name) and item["column"] in table["columns"]
+        ]
+        for column in dict.fromkeys(columns):
+            key = [part for part in keys.get(full, []) if part != column]
+            listed = (
+                ", ".join(identifier(part) for part in [*key, column]) if key else f"ctid::text, {identifier(column)}"
+            )
+            statements.append(
+                f"CREATE TABLE {identifier(schema, f'{kept}.{column}'[:_MOST_NAME])} AS SELECT {listed} FROM {source}"
+            )
+    return statements
 
 
 #: All databases that bear a name, with what tells them apart whatever they are called.

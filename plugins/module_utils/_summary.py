@@ -255,9 +255,17 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parked(run: Mapping[str, Any], switched: Mapping[str, Any]) -> dict[str, Any]:
     """What to say of a database that was put aside, and what can be done with it."""
+    again, run_id = "ansible-playbook -i INVENTORY playbooks/level3.yml", run.get("id")
+    if switched.get("salvage"):
+        return {
+            "details": [f"what was dropped is kept in schema / 삭제된 데이터 보관: {switched['salvage']}"],
+            "next": [
+                f"to take it back (restores the dump of this run): {again} -e undo={run_id}",
+                f"once nobody needs what was dropped any more: {again} -e purge={run_id}",
+            ],
+        }
     if not switched.get("parked"):
         return {}
-    again, run_id = "ansible-playbook -i INVENTORY playbooks/level3.yml", run.get("id")
     return {
         "details": [
             f"the former database is kept as / 이전 데이터베이스: {switched['parked']}",

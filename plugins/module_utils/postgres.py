@@ -297,21 +297,66 @@ def connect(tools: Tools, target: _postgres_url.Target, database: str | None = N
 
 def admin_session(params: dict[str, Any], tools: Tools, target: Any, database: str) -> Session:
     """A session of somebody who may make databases: of the application's own role where nobody else is named."""
-    if params["admin_url"]:
-        try:
-            return connect(tools, _postgres_url.parse(params["admin_url"]), database)
-        except _postgres_url.UrlError as exc:
-            raise PostgresError(f"admin_url can't be used: {exc}") from exc
-    if not params["admin_command"]:
-        return connect(tools, target, database)
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    session = Session([*params["admin_command"], "psql", "-d", database], {**env, "LC_ALL": "C"})
+    command, env, secret = admin_psql(params, tools, target, database)
+    session = Session(command, env, secret)
     try:
         session.ask(_content_manifest.apply_settings(), 30)
     except PostgresError as exc:
         session.close()
-        raise PostgresError(f"{' '.join(params['admin_command'])} psql: {exc}") from exc
+        if params["admin_command"] and not params["admin_url"]:
+            raise PostgresError(f"{' '.join(params['admin_command'])} psql: {exc}") from exc
+        raise
     return session
+
+
+def admin_psql(
+    params: dict[str, Any], tools: Tools, target: Any, database: str
+) -> tuple[list[str], dict[str, str], str | None]:
+    """psql as somebody who may make databases: its command, its environment, and what to hide of it."""
+    if params["admin_url"]:
+        try:
+            target = _postgres_url.parse(params["admin_url"])
+        except _postgres_url.UrlError as exc:
+            raise PostgresError(f"admin_url can't be used: {exc}") from exc
+    elif params["admin_command"]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        return [*params["admin_command"], "psql", "-d", database], {**env, "LC_ALL": "C"}, None
+    return [tools.psql()], environment(target, database), target.password
+
+
+def pipe(source: list[str], command: list[str], env: dict[str, str], secret: str | None, deadline: float) -> None:
+    """Let psql run in one transaction what a program writes, or raise PostgresError.
+
+    Args:
+        source: the program. It is not connected anywhere.
+        command: psql, with what has to stand in front of it.
+        env: psql's environment, which says where to connect.
+        secret: what is taken out of messages.
+        deadline: by the monotonic clock.
+    """
+    with tempfile.TemporaryFile() as said:
+        options = {"stderr": said, "start_new_session": True}
+        writer = subprocess.Popen(source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options)
+        psql = subprocess.Popen(
+            [*command, "-X", "-q", "-w", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"],
+            **{"stdin": writer.stdout, "stdout": subprocess.DEVNULL, "env": env},
+            **options,
+        )
+        writer.stdout.close()  # type: ignore[union-attr]
+        try:
+            codes = [process.wait(max(0.1, deadline - time.monotonic())) for process in (psql, writer)]
+        except subprocess.TimeoutExpired:
+            raise PostgresError("psql was not done in time and was stopped; give it a longer deadline") from None
+        finally:
+            for process in (psql, writer):
+                if process.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if any(codes):
+            said.seek(0)
+            lines = [line for line in said.read().decode("utf-8", "replace").splitlines() if line.strip()]
+            raise PostgresError(one_line(mask(" ".join(lines[:3]), [secret] if secret else [])) or "psql failed")
 
 
 def same_server(who: dict[str, Any], server: dict[str, Any]) -> None:

@@ -55,6 +55,35 @@ options:
     description:
       - File with the schema that the copy must have afterwards, as M(sparklio.rollback.database_rehearsal) leaves it.
     type: path
+  mode:
+    description:
+      - V(copy) downgrades a copy. V(in_place) downgrades the database itself, for one that is too big to copy, or that
+        subscriptions or replication slots belong to. It does so in one transaction, and what that drops is copied
+        into a schema
+        C(<database>_salvage_<time of the run>) in the same transaction. A revision that leaves the transaction is
+        refused.
+      - What it waits for longer than O(lock_timeout) it gives up, and tries again.
+      - V(undone) restores O(dump) into a new database then, and lets that serve.
+    type: str
+    choices: [copy, in_place]
+    default: copy
+  lost:
+    description: What to copy aside with V(in_place), each C(table) and C(column); a column of null stands for the
+      table.
+    type: list
+    elements: dict
+    default: []
+  dump:
+    description: Artifact's directory of a dump that was made after the writers were stopped. Needed with V(in_place).
+    type: path
+  lock_timeout:
+    description: Milliseconds to wait for a lock with V(in_place), before it lets the others go first.
+    type: int
+    default: 500
+  lock_deadline:
+    description: Seconds within which it must have got its locks.
+    type: float
+    default: 120
   detail:
     description: What the run's journal says of its step, for V(undone).
     type: dict
@@ -122,7 +151,7 @@ closed_seconds:
   type: float
   sample: 3.4
 copy_seconds:
-  description: Seconds that the copy took.
+  description: Seconds that the copy took, 0 with V(in_place).
   returned: for V(switched)
   type: float
   sample: 2.6
@@ -131,6 +160,16 @@ swap_seconds:
   returned: for V(switched) and V(undone)
   type: float
   sample: 0.02
+salvage:
+  description: Schema that holds what was dropped.
+  returned: with V(in_place)
+  type: str
+  sample: sparklio_v4_salvage_20250115_140000
+tries:
+  description: How often it was tried until all locks were had.
+  returned: with V(in_place)
+  type: int
+  sample: 1
 revisions:
   description: Each revision that was taken back, with the seconds it took.
   returned: for V(switched)
@@ -158,6 +197,8 @@ purged:
 
 import contextlib
 import json
+import os
+import random
 import time
 from typing import Any
 
@@ -173,6 +214,9 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, RunError
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
+
+#: SQLSTATEs of a lock that was not to be had, and of a deadlock.
+_LOCKED = ("55P03", "40P01")
 
 
 class Switch:
@@ -222,9 +266,13 @@ class Switch:
                 "oid": facts[self.live]["oid"],
                 "comment": facts[self.live]["comment"],
                 "owner": facts[self.live]["owner"],
-                "mode": "copy",
+                "mode": self.params["mode"],
+                "dump": self.params["dump"],
+                "heads": sorted(self.params["heads"]),
                 **self.names._asdict(),
             }
+            if self.params["mode"] == "in_place":
+                return self.in_place(admin, detail)
             with alembic.Steps(
                 self.params, self.names.candidate, "downgrade", self.params["revisions"], self.params["heads"]
             ) as steps:
@@ -269,23 +317,70 @@ class Switch:
         self.recorder.done(detail=result)
         return {"changed": True, **result}
 
+    def in_place(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
+        """Downgrade the database itself, in one transaction that also keeps what it drops."""
+        began = time.monotonic()
+        params, give_up = self.params, began + self.params["lock_deadline"]
+        with postgres.connect(self.tools, self.target) as session:
+            tables = session.json(_content_manifest.TABLES)
+            before = session.json(_databases.rows(tables), self.left())
+            keep = _databases.salvage(self.names.salvage, tables, params["lost"], session.json(_databases.PRIMARY_KEYS))
+        self.recorder.intent(detail=detail)
+        tries = 0
+        while True:
+            tries += 1
+            with alembic.Steps(
+                *(params, self.live, "downgrade", params["revisions"], params["heads"], keep, True),
+                params["lock_timeout"],
+            ) as steps:
+                steps.ready(min(self.deadline, time.monotonic() + 120))
+                try:
+                    done = steps.finish(self.deadline)
+                    break
+                except alembic.StepsError as exc:
+                    if exc.state not in _LOCKED or time.monotonic() > give_up:
+                        tried = f" ({tries} tries in {time.monotonic() - began:.0f} s)" if exc.state in _LOCKED else ""
+                        raise alembic.StepsError(f"{exc}{tried}", exc.state) from exc
+            time.sleep(random.uniform(0.1, 1.0))
+        with postgres.connect(self.tools, self.target) as session:
+            self.check(session, before, done["version"])
+            self.recorder.intent(detail={**detail, "activity": session.json(_databases.ACTIVITY)})
+        result = {
+            "parked": "",
+            "salvage": self.names.salvage,
+            "closed_seconds": round(time.monotonic() - began, 3),
+            "copy_seconds": 0.0,
+            "swap_seconds": 0.0,
+            "revisions": done["done"],
+            "sessions_ended": 0,
+            "tries": tries,
+        }
+        self.recorder.done(detail=result)
+        return {"changed": True, **result}
+
+    def is_kept(self, name: str) -> bool:
+        """Whether that is a table in the schema for what was dropped."""
+        return name.startswith(f"{self.names.salvage}.")
+
     def check(self, session: postgres.Session, before: dict[str, int], version: dict[str, Any]) -> None:
-        """Compare the copy with what it must be by now, or raise PostgresError."""
+        """Compare the database with what it must be by now, or raise PostgresError."""
         heads = databases.heads(session, version)
         wanted = sorted(self.params["target_heads"])
         if heads != wanted:
             raise PostgresError(
-                f"the copy is at {', '.join(heads) or 'no revision'} and not at {', '.join(wanted) or 'no revision'}"
+                f"it is at {', '.join(heads) or 'no revision'} and not at {', '.join(wanted) or 'no revision'}"
             )
         after = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
+        after = {name: rows for name, rows in after.items() if not self.is_kept(name)}
         wrong = _databases.row_changes(before, after, self.params["may_change"])
         if self.params["schema_file"]:
             with open(self.params["schema_file"], encoding="utf-8") as stream:
                 kept = json.load(stream)
             table = version.get("table") or "alembic_version"
-            wrong += _schema_lines.differences(kept, session.json(_schema_lines.query(table), self.left()))
+            got = session.json(_schema_lines.query(table), self.left())
+            wrong += _schema_lines.differences(kept, [line for line in got if self.names.salvage not in line])
         if wrong:
-            raise PostgresError(f"the copy is not what the rehearsal came to: {'; '.join(wrong[:5])}")
+            raise PostgresError(f"it is not what the rehearsal came to: {'; '.join(wrong[:5])}")
 
     # --- undone -------------------------------------------------------------------------------------------------------
 
@@ -303,6 +398,8 @@ class Switch:
 
     def restore(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
         """Let the database of that oid bear the name that serves, whatever state the server was left in."""
+        if detail["mode"] == "in_place":
+            return self.restore_dump(admin, detail)
         facts = admin.facts(detail["candidate"], detail["parked"], detail["undone"])
         where = admin.name_of(detail["oid"])
         if where is None:
@@ -327,6 +424,57 @@ class Switch:
         result["closed_seconds"] = round(time.monotonic() - began, 3)
         return result
 
+    def restore_dump(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
+        """Let the database serve as its dump has it, where the downgrade in place was committed."""
+        result: dict[str, Any] = {"parked": "", "written_since": [], "sessions_ended": 0, "swap_seconds": 0.0}
+        began = time.monotonic()
+        facts = admin.facts(detail["candidate"], detail["undone"])
+        if admin.name_of(detail["oid"]) != self.live:
+            # It has been put aside already: a restored one serves.
+            return {**result, "closed_seconds": 0.0}
+        if detail["candidate"] in facts:
+            admin.drop(detail["candidate"])
+        with postgres.connect(self.tools, self.target) as session:
+            if databases.heads(session, {}) == detail["heads"]:
+                return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
+            server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
+        result["written_since"] = self.written(detail)
+        ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])
+        try:
+            self.fill(admin, detail, server, settings)
+            mark = _databases.UNDONE.format(run=self.params["run_id"])
+            statements = _databases.swap(self.live, detail["candidate"], detail["undone"], mark, detail["comment"])
+            swapped = admin.swap(statements, detail["candidate"], time.monotonic() + 10)
+        except BaseException:
+            with contextlib.suppress(PostgresError):
+                admin.open(self.live)
+                admin.drop(detail["candidate"])
+            raise
+        result.update(parked=detail["undone"], sessions_ended=ended, swap_seconds=round(swapped, 4))
+        return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
+
+    def fill(self, admin: databases.Databases, detail: dict[str, Any], server: dict, settings: dict) -> None:
+        """Make the new database of the dump, with owners and rights, and compare it with what was kept."""
+        with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
+            kept = _content_manifest.decode(stream.read())
+        name, owner = detail["candidate"], detail["owner"]
+        admin.session.ask(_postgres.create_scratch(name, owner, settings), 300)
+        admin.session.ask(_databases.comment(name, _databases.CANDIDATE.format(run=self.params["run_id"])))
+        admin.run(_postgres.settings_statements(name, {**settings, "comment": None}))
+        program = f"{self.tools.for_server(server).directory}/pg_restore"
+        postgres.pipe(
+            [program, "--no-subscriptions", "-f", "-", os.path.join(detail["dump"], "dump")],
+            *postgres.admin_psql(self.params, self.tools, self.target, name),
+            self.deadline,
+        )
+        with postgres.connect(self.tools, self.target, name) as session:
+            tables = session.json(_content_manifest.TABLES)
+            hashed = any(table["hash"] is not None for table in kept["tables"])
+            now = postgres.read_content(session, server, tables, hashed, self.deadline)
+        differs = _content_manifest.differences(kept, now)
+        if differs:
+            raise PostgresError(f"the restored database is not what was kept: {'; '.join(differs[:5])}")
+
     def written(self, detail: dict[str, Any]) -> list[str]:
         if detail.get("activity") is None:
             return []
@@ -347,13 +495,26 @@ class Switch:
                 for name, item in facts.items()
                 if name != self.live and _databases.run_of(item["comment"]) == self.params["run_id"]
             ]
-            if not ours:
+            salvaged = self.salvaged()
+            if not ours and not salvaged:
                 others = ", ".join(self.all_parked(admin)) or "there is none"
                 raise PostgresError(f"run {self.params['run_id']} has no database parked here. Parked are: {others}")
             if not self.check_mode:
                 for name in ours:
                     admin.drop(name)
-        return {"changed": True, "purged": sorted(ours), "parked": ""}
+                if salvaged:
+                    with postgres.connect(self.tools, self.target) as session:
+                        session.ask(f"DROP SCHEMA {_content_manifest.identifier(self.names.salvage)} CASCADE", 300)
+        kept = [f"schema {self.names.salvage}"] if salvaged else []
+        return {"changed": True, "purged": [*sorted(ours), *kept], "parked": ""}
+
+    def salvaged(self) -> bool:
+        """Whether the database has a schema with what the run dropped in place."""
+        with postgres.connect(self.tools, self.target) as session:
+            question = (
+                f"SELECT to_regnamespace({_content_manifest.literal(_content_manifest.identifier(self.names.salvage))})"
+            )
+            return session.ask(f"{question} IS NOT NULL") == "t"
 
     def all_parked(self, admin: databases.Databases) -> list[str]:
         listed = admin.session.json(
@@ -373,6 +534,11 @@ def main() -> None:
             "target_heads": {"type": "list", "elements": "str", "default": []},
             "may_change": {"type": "list", "elements": "str", "default": []},
             "schema_file": {"type": "path"},
+            "mode": {"type": "str", "choices": ["copy", "in_place"], "default": "copy"},
+            "lost": {"type": "list", "elements": "dict", "default": []},
+            "dump": {"type": "path"},
+            "lock_timeout": {"type": "int", "default": 500},
+            "lock_deadline": {"type": "float", "default": 120},
             "detail": {"type": "dict"},
             **alembic.ALEMBIC_SPEC,
             **postgres.SPEC,
@@ -384,7 +550,11 @@ def main() -> None:
         },
         mutually_exclusive=[("url", "env_file"), ("admin_command", "admin_url")],
         required_one_of=[("url", "env_file")],
-        required_if=[("state", "switched", ("backend_dir",)), ("state", "undone", ("detail",))],
+        required_if=[
+            ("state", "switched", ("backend_dir",)),
+            ("state", "undone", ("detail",)),
+            ("mode", "in_place", ("dump",)),
+        ],
         supports_check_mode=True,
     )
     recorder = Recorder(module.params["journal"], module.check_mode, "database")

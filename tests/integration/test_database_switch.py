@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from application import LINEAR, PASSWORD, USER, Application, module, revision
+from application import LINEAR, NO_LEARNINGS, PASSWORD, USER, Application, module, revision
 
 RUN = "20250115-140000-level3"
 STAMP = "20250115_140000"
@@ -392,3 +392,105 @@ def test_a_schema_other_than_the_rehearsed_one_does_not_serve(app, tmp_path):
     kept.write_text(json.dumps(["table public.nothing"]))
     assert "the copy is not what the rehearsal came to" in switch(app, fails=True, schema_file=str(kept))["msg"]
     as_before(app, before)
+
+
+LOST = [{"table": "users", "column": "profile"}, {"table": "learnings", "column": None}]
+SALVAGE = f"shop_salvage_{STAMP}"
+
+
+def in_place(app: Application, fails: bool | None = False, **more) -> dict:
+    """What the role does: a dump once nobody writes any more, then the downgrade of the database itself."""
+    dump = app.root / "before"
+    if not dump.exists():
+        module("pg_backup", app.options(dest=str(dump), admin_command=None), fails=False)
+    return switch(app, fails, mode="in_place", dump=str(dump), lost=LOST, **more)
+
+
+def test_in_place_it_keeps_what_it_drops_in_the_same_transaction(app):
+    learnings = app.sql("SELECT count(*), sum(hashtext(t::text)) FROM learnings t")
+    profiles = app.sql("SELECT sum(hashtext(id || profile::text)) FROM users")
+    oid = app.cluster.sql("SELECT oid FROM pg_database WHERE datname = 'shop'")
+    result = in_place(app)
+    assert result["salvage"] == SALVAGE and app.heads() == ["r1_users"]
+    assert app.cluster.sql("SELECT oid FROM pg_database WHERE datname = 'shop'") == oid
+    assert app.databases() == {"shop": True}
+    assert app.sql(f'SELECT count(*), sum(hashtext(t::text)) FROM "{SALVAGE}".learnings t') == learnings
+    assert app.sql(f'SELECT sum(hashtext(id || profile::text)) FROM "{SALVAGE}"."users.profile"') == profiles
+
+
+def test_in_place_it_is_taken_back_by_restoring_the_dump_into_a_new_database(app):
+    app.cluster.sql(f"ALTER DATABASE shop SET work_mem = '5MB'; GRANT CONNECT ON DATABASE shop TO {USER}")
+    app.sql("CREATE ROLE reader_of_shop; GRANT SELECT ON users TO reader_of_shop")
+    try:
+        before = state(app)
+        in_place(app)
+        app.sql("INSERT INTO users (name) VALUES ('later')")
+        result = undo(app)
+        assert result["written_since"] == ["users: 1 inserted"]
+        assert state(app) == before and app.heads() == ["r2_learnings"]
+        assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
+        assert app.sql("SELECT has_table_privilege('reader_of_shop', 'users', 'SELECT')") == "t"
+        assert "5MB" in app.cluster.sql(
+            "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = 'shop'"
+        )
+        undo(app)
+        assert state(app) == before
+    finally:
+        for name in app.databases():
+            app.cluster.sql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            app.sql("DROP OWNED BY reader_of_shop", name)
+        app.cluster.sql("DROP ROLE reader_of_shop")
+
+
+@pytest.mark.parametrize(
+    "downgrade, says",
+    [
+        ("op.drop_table('learnings')\nraise RuntimeError('half-way')", "half-way"),
+        ("with op.get_context().autocommit_block():\n    op.execute('SELECT 1')", "leaves the transaction"),
+    ],
+)
+def test_in_place_a_failure_rolls_all_of_it_back(app, downgrade, says):
+    before = state(app)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=downgrade))
+    assert says in in_place(app, fails=True)["msg"]
+    as_before(app, before)
+    assert app.sql(f"SELECT to_regnamespace('\"{SALVAGE}\"') IS NULL") == "t"
+    undo(app)
+    as_before(app, before)
+
+
+def test_in_place_it_lets_others_go_first_and_tries_again(app):
+    with app.cluster.session("shop") as reader:
+        reader.ask("BEGIN")
+        reader.ask("SELECT count(*) FROM learnings")
+        failed = in_place(app, fails=True, lock_deadline=3)
+        assert "lock timeout" in failed["msg"] and "tries" in failed["msg"]
+        reader.ask("SELECT count(*) FROM users")
+    assert app.heads() == ["r2_learnings"]
+    assert in_place(app)["tries"] == 1
+
+
+def test_in_place_killed_in_the_middle_nothing_happened(app):
+    before = state(app)
+    text = NO_LEARNINGS + "    import os\n    os.kill(os.getppid(), 9)\n    import time\n    time.sleep(30)"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=text))
+    in_place(app, fails=None)
+    undo(app)
+    as_before(app, before)
+
+
+def test_in_place_a_table_too_few_is_restored(app):
+    before = state(app)
+    text = NO_LEARNINGS + "    op.execute('DELETE FROM users WHERE id < 10')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=text))
+    assert "table public.users has 191 rows, 200 before" in in_place(app, fails=True)["msg"]
+    undo(app)
+    assert state(app) == before and app.heads() == ["r2_learnings"]
+
+
+def test_in_place_purge_drops_what_was_kept(app):
+    in_place(app)
+    assert module("database_switch", app.options(state="purged", run_id=RUN), fails=False)["purged"] == [
+        f"schema {SALVAGE}"
+    ]
+    assert app.sql(f"SELECT to_regnamespace('\"{SALVAGE}\"') IS NULL") == "t"
