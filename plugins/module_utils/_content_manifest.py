@@ -42,10 +42,11 @@ OUR_RELATIONS = OURS.format(catalog="pg_catalog.pg_class", object="c")
 
 #: Types whose values are hashed as they are stored, at a fraction of the cost. All others are made text first: they
 #: have no hash, or one that is the same for 1.0 and 1.00 (as jsonb has for the numbers in it).
-_BINARY = (
-    "'boolean', 'smallint', 'integer', 'bigint', 'real', 'double precision', 'date', 'timestamp without time zone', "
-    "'timestamp with time zone', 'uuid', 'bytea', 'jsonb'"
+BINARY = (
+    *("boolean", "smallint", "integer", "bigint", "real", "double precision", "date", "timestamp without time zone"),
+    *("timestamp with time zone", "uuid", "bytea", "jsonb"),
 )
+_BINARY_LIST = ", ".join(f"'{name}'" for name in BINARY)
 
 #: Each row is one answer, as JSON in one line.
 TABLES = f"""
@@ -56,7 +57,7 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
     'columns', (SELECT coalesce(jsonb_agg(a.attname ORDER BY a.attname COLLATE "C"), '[]')
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
     'binary', (SELECT coalesce(jsonb_agg(a.attname), '[]') FROM pg_catalog.pg_attribute a
-               WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid::regtype::text IN ({_BINARY}))
+               WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid::regtype::text IN ({_BINARY_LIST}))
     ) ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"), '[]')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OUR_RELATIONS}
@@ -128,6 +129,15 @@ def literal(text: str) -> str:
 def table_name(table: Mapping[str, Any]) -> str:
     """Name a table for people; those in public by their own name alone."""
     return table["name"] if table["schema"] == "public" else f"{table['schema']}.{table['name']}"
+
+
+def find_table(name: str, tables: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The table that people call so: by its own name where it is in public or no other schema has one of that name."""
+    for table in tables:
+        if name in (table_name(table), f"{table['schema']}.{table['name']}"):
+            return table
+    bare = [table for table in tables if table["name"] == name]
+    return bare[0] if len(bare) == 1 else None
 
 
 def apply_settings() -> str:

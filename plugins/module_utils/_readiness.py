@@ -12,7 +12,6 @@ from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifes
     OUR_RELATIONS,
     identifier,
     literal,
-    table_name,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
 
@@ -135,15 +134,6 @@ def all_timeouts(named: Sequence[Mapping[str, str]], beneath: Mapping[str, str])
         for name, value in sorted(beneath.items())
         if name not in known
     ]
-
-
-def find(name: str, relations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The table that people call so: by its own name where it is in public or no other schema has one of that name."""
-    for relation in relations:
-        if name in (table_name(relation), f"{relation['schema']}.{relation['name']}"):
-            return relation
-    bare = [relation for relation in relations if relation["name"] == name]
-    return bare[0] if len(bare) == 1 else None
 
 
 def count(relation: Mapping[str, Any], columns: Sequence[str]) -> str:

@@ -168,18 +168,22 @@ AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n
     WHERE o.classoid = 'pg_catalog.pg_class'::regclass AND c.oid = o.objoid AND ({version}))""",
 }
 
+#: The kinds of types that a column can have.
+TYPES = ("enum", "domain", "range", "composite")
 
-def query(version_table: str = "alembic_version") -> str:
+
+def query(version_table: str = "alembic_version", kinds: Iterable[str] = tuple(_PARTS)) -> str:
     """The question for all lines, as a sorted JSON list in one line.
 
     It has to be asked with ``search_path`` set to ``pg_catalog`` alone, so that definitions name every schema.
 
     Args:
         version_table: what is left out, with its schema or, without, in every schema.
+        kinds: which kinds of things to ask for.
     """
     schema, _dot, name = version_table.rpartition(".")
     version = f"c.relname = {literal(name)}" + (f" AND n.nspname = {literal(schema)}" if schema else "")
-    parts = "\nUNION ALL\n".join(part.replace("{version}", version) for part in _PARTS.values())
+    parts = "\nUNION ALL\n".join(_PARTS[kind].replace("{version}", version) for kind in kinds)
     return (
         "SELECT coalesce(jsonb_agg(line ORDER BY line COLLATE \"C\"), '[]') FROM (SELECT name || E'\\t' || "
         f"coalesce(definition, '') AS line FROM ({parts}\n) AS parts (name, definition)) AS lines"

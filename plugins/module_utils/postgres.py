@@ -288,6 +288,8 @@ def connect(tools: Tools, target: _postgres_url.Target, database: str | None = N
     """Open a session with the settings that a content manifest wants, or raise PostgresError."""
     session = Session([tools.psql()], environment(target, database), target.password)
     try:
+        # By itself, and first: a role's own timeout may be shorter than all the others take.
+        session.ask("SET statement_timeout = 0", 30)
         session.ask(_content_manifest.apply_settings(), 30)
     except BaseException:
         session.close()

@@ -158,6 +158,17 @@ def room(size: int, server: dict[str, Any], target: Any, factor: float, instead:
         )
 
 
+def could(
+    params: dict[str, Any], tools: postgres.Tools, target: Any, server: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    """Raise PostgresError where the scratch database of ``made`` could not be made. Makes nothing."""
+    with postgres.admin_session(params, tools, target, target.database) as admin:
+        who = admin.json(_postgres.SERVER)
+        postgres.same_server(who, server)
+        check_rights(admin, who, kept["extensions"])
+        room(kept["bytes"], who, target, params["disk_factor"])
+
+
 @contextlib.contextmanager
 def made(
     params: dict[str, Any],
@@ -172,7 +183,7 @@ def made(
 
     Args:
         server: as the application's session answers SERVER.
-        kept: the dump's content manifest.
+        kept: the dump's content manifest; its ``bytes`` are what has to fit.
         instead: what else could be done where it can't be made, as the end of a message.
         spare: databases that are left there for somebody else to drop; asked when all is done.
     """
@@ -181,9 +192,9 @@ def made(
         postgres.same_server(who, server)
         check_rights(admin, who, kept["extensions"], instead)
         scratch = Scratch(admin, target.database, server["number"])
+        # What is swept makes room.
         swept = scratch.sweep()
-        there = {**server, "data_directory": who["data_directory"] or server["data_directory"]}
-        room(kept["bytes"], there, target, params["disk_factor"], instead)
+        room(kept["bytes"], who, target, params["disk_factor"], instead)
         name = scratch.create(server["user"], kept["settings"])
         try:
             extensions = kept["extensions"] if who["user"] != server["user"] else []
@@ -204,11 +215,13 @@ def restore(
     jobs: int,
     deadline: float,
     choose: Callable[[list[str]], Iterable[str]] = lambda toc: toc,
+    options: Iterable[str] = (),
 ) -> None:
     """Restore a dump into a scratch database, or raise PostgresError.
 
     Args:
         choose: which lines of ``pg_restore --list`` to restore.
+        options: further ones of pg_restore.
     """
     program, env = f"{client.directory}/pg_restore", postgres.environment(target, place.name)
     with tempfile.TemporaryDirectory() as folder:
@@ -222,7 +235,7 @@ def restore(
             [
                 *(program, "-w", f"-j{jobs}", "--no-owner", "--no-privileges", "--no-publications"),
                 *("--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exit-on-error"),
-                *("-L", wanted, "-d", place.name, dump),
+                *(*options, "-L", wanted, "-d", place.name, dump),
             ],
             env,
             target.password,

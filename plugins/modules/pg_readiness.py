@@ -244,13 +244,17 @@ def count(
     answers: dict[tuple[str, str], dict[str, Any]] = {}
     found = []
     for item in wanted:
-        relation = _readiness.find(item["table"], relations)
+        relation = _content_manifest.find_table(item["table"], relations)
         if relation is None:
             found.append({**item, "rows": None, "non_null": None, "reason": "there is no such table"})
             continue
         key = (relation["schema"], relation["name"])
         if key not in answers:
-            named = {other["column"] for other in wanted if _readiness.find(other["table"], relations) == relation}
+            named = {
+                other["column"]
+                for other in wanted
+                if _content_manifest.find_table(other["table"], relations) == relation
+            }
             columns = [name for name in relation["columns"] if name in named]
             answers[key] = ask_count(session, _readiness.count(relation, columns), timeout, deadline)
         answer, column = answers[key], item["column"]

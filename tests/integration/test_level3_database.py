@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.modules import pg_integrity, pg_readiness
+from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, restore_points
+from ansible_collections.sparklio.rollback.plugins.modules import (
+    pg_backup,
+    pg_integrity,
+    pg_readiness,
+    pg_restore_table,
+    pg_verify,
+)
 
+PROJECT = Path(__file__).resolve().parents[2]
 #: Everything that a URL and a password file would have to escape.
 PASSWORD = "canary:p\\w@d/'%?#"
 NUMBERS = itertools.count()
@@ -36,7 +49,9 @@ class App:
         return self.cluster.session(self.name, self.role, PASSWORD)
 
     def drop(self):
-        self.cluster.sql(f'DROP DATABASE IF EXISTS "{self.name}" WITH (FORCE); DROP ROLE IF EXISTS "{self.role}"')
+        for name in self.cluster.sql(f"SELECT datname FROM pg_database WHERE datname LIKE '{self.name}%'").splitlines():
+            self.cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+        self.cluster.sql(f'DROP ROLE "{self.role}"')
 
 
 @pytest.fixture
@@ -475,3 +490,288 @@ def test_a_schema_file_that_says_nothing_is_no_expectation(integrity, tmp_path):
         (tmp_path / "s.json").write_text(text)
         assert integrity(schema_file=str(tmp_path / "s.json"))["verdict"] == "error"
     assert "No such file" in integrity(schema_file="/nowhere/s.json")["evidence"]
+
+
+TABLES = """
+CREATE EXTENSION citext;
+CREATE SCHEMA "보관";
+CREATE TYPE mood AS ENUM ('좋음', 'bad');
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE TABLE teams (id int PRIMARY KEY);
+INSERT INTO teams VALUES (1), (2);
+CREATE TABLE users (id bigserial PRIMARY KEY, email citext UNIQUE, m mood, moods mood[], p positive,
+  team int REFERENCES teams, at timestamptz(3) DEFAULT now(), n numeric(8, 2), twice numeric GENERATED ALWAYS AS (n * 2) STORED, raw bytea,
+  "order" text, CHECK (n > 0));
+INSERT INTO users (email, m, moods, p, team, n, raw, "order")
+  SELECT 'u' || i || '@example.com', 'bad', ARRAY['좋음', 'bad']::mood[], i, 1 + i % 2, i + 0.5,
+  decode(md5(i::text), 'hex'),
+  CASE WHEN i % 3 = 0 THEN E'a\\tb\\n\\\\.\\n\\\\! touch /tmp/l3-canary' WHEN i % 3 = 1 THEN '\\N' END
+  FROM generate_series(1, 200) i;
+CREATE TABLE "보관"."브랜드 표" (a int, "이름" text, b int GENERATED ALWAYS AS IDENTITY, PRIMARY KEY ("이름", a));
+INSERT INTO "보관"."브랜드 표" SELECT i, '한글 ' || i FROM generate_series(1, 50) i;
+CREATE TABLE events (at date, x int, PRIMARY KEY (at, x)) PARTITION BY RANGE (at);
+CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+INSERT INTO events SELECT '2020-01-01'::date + i, i FROM generate_series(1, 90) i;
+CREATE TABLE derived (z int) INHERITS (teams);
+INSERT INTO derived VALUES (7, 8);
+CREATE TABLE nokey (t text);
+INSERT INTO nokey VALUES (NULL), ('x'), ('x');
+CREATE TABLE empty (id int PRIMARY KEY);
+CREATE TABLE big AS SELECT i, md5(i::text) || md5(i::text) AS t FROM generate_series(1, 20000) i;
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END';
+CREATE TRIGGER never BEFORE DELETE ON users EXECUTE FUNCTION fail();
+"""
+POINT = "20250115T050000Z-deploy"
+SCHEMA_OF_POINT = "restored_20250115t050000z_deploy"
+
+
+@pytest.fixture
+def point(call, app, cluster, tmp_path):
+    """A restore point with the database of the application, whose role may set its own odd defaults."""
+    app.sql(TABLES)
+    cluster.sql(
+        f"ALTER ROLE \"{app.role}\" SET datestyle = 'German'; ALTER ROLE \"{app.role}\" SET statement_timeout = '40ms'"
+    )
+    backups = tmp_path / "backups"
+    place = backups / POINT
+    place.mkdir(parents=True, mode=0o700)
+    kept = call(pg_backup, url=app.url, dest=str(place / "database"))["artifact"]
+    manifest = {
+        **{
+            "version": 1,
+            "id": POINT,
+            "kind": "deploy",
+            "made_at": "2025-01-15T05:00:00Z",
+            "release": {},
+            "skipped": [],
+        },
+        "artifacts": [kept],
+    }
+    restore_points.write_private(str(place / "manifest.json"), _manifest.encode(manifest))
+    return backups
+
+
+@pytest.fixture
+def bring(call, app, cluster, point):
+    def run(table, check=False, **options):
+        options = {"backups": str(point), "id": POINT, "admin_command": cluster.admin_command, **options}
+        found = call(pg_restore_table, check=check, url=app.url, table=table, **options)
+        assert "canary" not in json.dumps({key: found[key] for key in found if key != "invocation"})
+        left = cluster.sql("SELECT count(*) FROM pg_database WHERE datname LIKE '%_verify_%'")
+        assert left == "0"
+        return found
+
+    return run
+
+
+def test_a_table_comes_back_beside_the_live_one(bring, app):
+    before = app.sql("SELECT count(*), sum(hashtextextended(u::text, 0)) FROM users u")
+    app.sql("TRUNCATE users; INSERT INTO users (email, n) VALUES ('new', 1)")
+    found = bring("users", check=True)
+    assert (found["changed"], found["rows"], found["schema"]) == (True, 200, SCHEMA_OF_POINT), found
+    assert app.sql(f"SELECT to_regnamespace('{SCHEMA_OF_POINT}') IS NULL") == "t"
+    found = bring("users")
+    assert found.get("table") == f"{SCHEMA_OF_POINT}.users", found
+    assert (found["primary_key"], found["as_text"], found["notes"]) == (["id"], [], [])
+    owner = f"SELECT tableowner FROM pg_tables WHERE schemaname = '{SCHEMA_OF_POINT}'"
+    assert app.sql(owner) == app.role
+    constraints = (
+        f"SELECT contype FROM pg_constraint WHERE conrelid = '{SCHEMA_OF_POINT}.users'::regclass AND contype <> 'n'"
+    )
+    assert app.sql(constraints) == "p"
+    assert app.sql("SELECT email FROM users") == "new"
+    again = bring("users")
+    assert again["failed"] and "is there already" in again["msg"]
+    assert f'DROP TABLE "{SCHEMA_OF_POINT}"."users"' in again["msg"]
+    app.sql("TRUNCATE users")
+    for statement in found["next"]:
+        app.sql(statement)
+    after = app.sql("SELECT count(*), sum(hashtextextended(u::text, 0)) FROM users u")
+    assert after == before
+    assert bring("users")["rows"] == 200
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "key"),
+    [
+        ("보관.브랜드 표", 50, ["이름", "a"]),
+        ("브랜드 표", 50, ["이름", "a"]),
+        ("events_1", 90, ["at", "x"]),
+        ("derived", 1, []),
+        ("teams", 2, ["id"]),
+        ("nokey", 3, []),
+        ("empty", 0, ["id"]),
+    ],
+)
+def test_any_kind_of_table(bring, app, table, rows, key):
+    found = bring(table)
+    assert (found.get("rows"), found.get("primary_key")) == (rows, key), found
+    name = table.rpartition(".")[2]
+    assert app.sql(f'SELECT count(*) FROM {SCHEMA_OF_POINT}."{name}"') == str(rows)
+    for statement in found["next"]:
+        app.sql(statement)
+
+
+def test_types_that_are_gone_or_others_now_come_as_text(bring, app):
+    app.sql(
+        "ALTER TABLE users DROP m, DROP moods, DROP p; DROP TYPE mood;"
+        "CREATE TYPE mood AS ENUM ('bad', 'other', '좋음');"
+        "DROP DOMAIN positive; ALTER TABLE users ADD m mood, ADD must int NOT NULL DEFAULT 1;"
+        "ALTER TABLE users ADD needed int NOT NULL DEFAULT 1;"
+        "ALTER TABLE users ALTER needed DROP DEFAULT"
+    )
+    found = bring("users")
+    assert found["as_text"] == ["m", "moods", "p"]
+    assert found["notes"] == [
+        "Columns that the live table has no more: moods, p.",
+        "Columns that the live table needs and the restored one has not: needed.",
+        "As text, since their types are gone or others now: m, moods, p.",
+    ]
+    app.sql("ALTER TABLE users ALTER needed SET DEFAULT 1; TRUNCATE users")
+    for statement in found["next"]:
+        app.sql(statement)
+    assert app.sql("SELECT count(*), min(m::text) FROM users") == "200|bad"
+
+
+def test_a_table_that_is_gone_can_be_moved_back(bring, app):
+    app.sql('DROP TABLE "보관"."브랜드 표"')
+    found = bring("브랜드 표")
+    assert "There is no table 보관.브랜드 표 any more" in found["notes"][0]
+    app.sql(found["next"][0])
+    assert app.sql('SELECT count(*) FROM "보관"."브랜드 표"') == "50"
+
+
+def test_what_can_not_be_restored_is_refused(bring, app, point, cluster):
+    def said(table="users", **options):
+        found = bring(table, **options)
+        assert found["failed"], found
+        assert app.sql(f"SELECT to_regnamespace('{SCHEMA_OF_POINT}') IS NULL") == "t"
+        return found["msg"]
+
+    assert (
+        "there is no table nope in it; there is big, derived, empty, events_1, nokey, teams, users, 보관.브랜드 표"
+        in said("nope")
+    )
+    assert "there is no table events in it" in said("events")
+    assert f"there is no restore point 20250101T000000Z-deploy in {point}; there is {POINT}" in said(
+        id="20250101T000000Z-deploy"
+    )
+    assert "is not the id of a restore point" in said(id="../x")
+    assert "may not make databases" in said(admin_command=[])
+    assert "may not make databases" in said(admin_command=[], check=True)
+    assert "Free some space there" in said(disk_factor=1e12)
+    assert "Free some space there" in said(disk_factor=1e12, check=True)
+    assert "was not done in time" in said(deadline=0.5)
+    assert "false psql" in said(admin_command=["false"])
+    app.admin(f'ALTER DATABASE "{app.name}" OWNER TO postgres')
+    assert f'GRANT CREATE ON DATABASE "{app.name}" TO "{app.role}"' in said()
+    app.admin(f'ALTER DATABASE "{app.name}" OWNER TO "{app.role}"')
+    victim = max((point / POINT / "database" / "dump").glob("*.gz"), key=lambda path: path.stat().st_size)
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    assert f"is damaged: database/dump/{victim.name} was altered" in said()
+
+
+def test_rows_that_are_not_those_that_were_kept_are_taken_back(bring, app, point):
+    place = point / POINT
+    content = json.loads((place / "database" / "content.json").read_text())
+    (users,) = [table for table in content["tables"] if table["name"] == "users"]
+    users["hash"] = "1"
+    (place / "database" / "content.json").write_text(json.dumps(content))
+    manifest = json.loads((place / "manifest.json").read_text())
+    manifest["artifacts"] = [restore_points.artifact("database", str(place / "database"), {}, 0)]
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    found = bring("users")
+    assert "its rows are not those that were kept" in found["msg"]
+    assert app.sql(f"SELECT to_regnamespace('{SCHEMA_OF_POINT}') IS NULL") == "t"
+
+
+def test_a_dump_is_verified_as_it_is_restored(call, app, cluster, point):
+    path = str(point / POINT / "database")
+    found = call(pg_verify, path=path, url=app.url, admin_url=cluster.admin_url())
+    assert (found["verdict"], found["differences"]) == ("pass", []), found
+    found = call(pg_verify, path=path, url=app.url)
+    assert "may not make databases" in found["evidence"] and "compare checksums only" in found["evidence"]
+    # Its own role can do it alone where it may make databases: the extension is a trusted one.
+    cluster.sql(f'ALTER ROLE "{app.role}" CREATEDB')
+    assert call(pg_verify, path=path, url=app.url)["verdict"] == "pass"
+    assert call(pg_restore_table, url=app.url, backups=str(point), id=POINT, table="users")["rows"] == 200
+
+
+def test_killed_in_the_middle_nothing_of_the_table_is_there(bring, app, cluster, point):
+    options = {
+        **{"url": app.url, "backups": str(point), "id": POINT, "table": "big"},
+        "admin_command": cluster.admin_command,
+    }
+    script = (
+        "import json, sys\n"
+        "from ansible.module_utils.testing import patch_module_args\n"
+        "from ansible_collections.sparklio.rollback.plugins.modules import pg_restore_table\n"
+        "with patch_module_args({**json.load(sys.stdin), '_ansible_check_mode': False}): pg_restore_table.main()\n"
+    )
+    writing = f"datname = '{app.name}' AND query LIKE 'CREATE SCHEMA IF NOT EXISTS%' AND wait_event_type = 'Lock'"
+    with app.session() as holder:
+        # It waits for this one to end, with more rows on the way than a pipe holds.
+        holder.ask("BEGIN")
+        holder.ask(f"CREATE SCHEMA {SCHEMA_OF_POINT}")
+        running = subprocess.Popen(
+            [sys.executable, "-c", script],
+            **{"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        try:
+            running.stdin.write(json.dumps(options).encode())
+            running.stdin.close()
+            for _try in range(600):
+                if cluster.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {writing}") == "1":
+                    break
+                time.sleep(0.05)
+            else:
+                raise AssertionError("it did not get as far as writing")
+        finally:
+            running.kill()
+            running.wait()
+        holder.ask("ROLLBACK")
+    for _try in range(200):
+        others = f"datname LIKE '{app.name}%' AND backend_type = 'client backend'"
+        if cluster.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {others}") == "0":
+            break
+        time.sleep(0.05)
+    assert app.sql(f"SELECT to_regnamespace('{SCHEMA_OF_POINT}') IS NULL") == "t"
+    left = cluster.sql("SELECT datname FROM pg_database WHERE datname LIKE '%_verify_%'").split("\n")
+    assert len(left) == 1 and left[0]
+    found = bring("big")
+    assert found["dropped"] == left and found["rows"] == 20000
+
+
+def play(tmp_path, point, app, *arguments):
+    inventory = tmp_path / "inventory.json"
+    root = tmp_path / "clone"
+    (root / "backend").mkdir(parents=True, exist_ok=True)
+    (root / "backend" / ".env").write_text(f"DATABASE_URL={app.url}\n")
+    host = {
+        **{"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "rollback_app_root": str(root)},
+        **{"rollback_backup_dir": str(point), "rollback_database_admin_command": app.cluster.admin_command},
+    }
+    inventory.write_text(json.dumps({"app": {"hosts": {"l3-host": host}}}))
+    line = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "playbooks/restore_table.yml"]
+    done = subprocess.run([*line, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=100, check=False)
+    assert "canary" not in done.stdout + done.stderr
+    assert not (tmp_path / "clone.rollback" / "lock").exists()
+    return done
+
+
+def test_the_playbook_says_what_to_type_next_and_gives_the_lock_back(tmp_path, point, app):
+    names = ("-e", f"restore_point={POINT}", "-e", "table=users")
+    done = play(tmp_path, point, app, *names, "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"200 rows of users would come into {SCHEMA_OF_POINT}.users" in done.stdout
+    done = play(tmp_path, point, app, *names)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ON CONFLICT DO NOTHING" in done.stdout and "변경되지 않았습니다" in done.stdout
+    assert app.sql(f"SELECT count(*) FROM {SCHEMA_OF_POINT}.users") == "200"
+    done = play(tmp_path, point, app, *names)
+    assert done.returncode != 0 and "is there already, and nothing is replaced" in done.stdout + done.stderr
+    done = play(tmp_path, point, app)
+    assert done.returncode != 0 and "Name the restore point and the table" in done.stdout + done.stderr

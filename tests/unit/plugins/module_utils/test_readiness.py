@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _content_manifest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _readiness as readiness
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ RELATIONS = [
     ],
 )
 def test_a_table_is_found_by_what_people_call_it(name, place):
-    assert readiness.find(name, RELATIONS) == (None if place is None else RELATIONS[place])
+    assert _content_manifest.find_table(name, RELATIONS) == (None if place is None else RELATIONS[place])
 
 
 @pytest.mark.parametrize(
