@@ -10,8 +10,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import report
 
@@ -26,6 +29,12 @@ URL = f"postgresql://sparklio_bench:{PASSWORD}@127.0.0.1:5432/sparklio_bench"
 SIZE = 4
 #: The most that a backup may take, as a part of the runbook's time: where the client can do lz4, and elsewhere.
 LIMITS = {"lz4": 0.7, "gzip:1": 1.0}
+
+#: Nanoseconds of processor that the host, or its container, has used: what else the machine does is not in it.
+USED = (
+    "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || "
+    'awk \'$1 == "usage_usec" {print $2 "000"}\' /sys/fs/cgroup/cpu.stat'
+)
 
 PREPARE = f"""
 DROP DATABASE IF EXISTS sparklio_bench WITH (FORCE);
@@ -55,6 +64,16 @@ INSERT INTO brand_learnings (brand_id, weight, data) SELECT i % 50, random(), js
     'feature', md5((i * 7)::text), 'values', array[random(), random()]) FROM generate_series(1, {rows}) i;
 CREATE INDEX ON workflows (user_id);
 """
+
+
+class Taken(NamedTuple):
+    """What one backup took."""
+
+    seconds: float
+    size: int
+    compression: str = ""
+    client: str = ""
+    processor: float = 0
 
 
 def ansible(module: str, options: dict) -> dict:
@@ -87,23 +106,34 @@ def psql(sql: str, database: str = "postgres") -> str:
     return ansible("ansible.builtin.command", {"argv": argv, "stdin": sql})["stdout"]
 
 
-def runbook() -> tuple[float, int]:
+def used() -> float:
+    return int(shell(USED)) / 1e9
+
+
+def with_processor(work: Callable[[], Taken]) -> Taken:
+    before = used()
+    taken = work()
+    return taken._replace(processor=used() - before)
+
+
+def runbook() -> Taken:
     """The runbook's own line, over the same connection."""
     out = shell(
         f"rm -rf {WORK}/*; sync; begin=$(date +%s%N); PGPASSWORD={PASSWORD} {PG_DUMP} -h 127.0.0.1 -U sparklio_bench "
         f"sparklio_bench > {WORK}/db.sql && echo $(( $(date +%s%N) - begin )) $(stat -c %s {WORK}/db.sql)"
     )
     nanoseconds, size = map(int, out.split())
-    return nanoseconds / 1e9, size
+    return Taken(nanoseconds / 1e9, size)
 
 
-def ours(content: str) -> tuple[float, int, str, str]:
+def ours(content: str) -> Taken:
     shell(f"rm -rf {WORK}/*; sync")
     options = {"url": URL, "dest": f"{WORK}/database", "content": content, "show_progress": False}
     if CLIENT:
         options["bin_dir"] = CLIENT
     artifact = ansible("sparklio.rollback.pg_backup", options)["artifact"]
-    return artifact["seconds"], artifact["size"], artifact["meta"]["compression"], artifact["meta"]["client_version"]
+    meta = artifact["meta"]
+    return Taken(artifact["seconds"], artifact["size"], meta["compression"], meta["client_version"])
 
 
 def main() -> None:
@@ -118,25 +148,37 @@ def main() -> None:
         version = psql("SHOW server_version")
         size = int(psql("SELECT pg_database_size('sparklio_bench')"))
         runbook()
-        taken = [(runbook(), ours("hash"), ours("rows")) for _turn in range(turns)]
+        works = [runbook, partial(ours, "hash"), partial(ours, "rows")]
+        taken = [[with_processor(work) for work in works] for _turn in range(turns)]
     finally:
         shell(f"rm -rf {WORK}")
         psql("DROP DATABASE IF EXISTS sparklio_bench WITH (FORCE); DROP ROLE IF EXISTS sparklio_bench;")
-    compression, client = taken[0][1][2:]
+    compression, client = taken[0][1].compression, taken[0][1].client
     names = ["pg_dump > file, as in the runbook", "pg_backup", "pg_backup, content: rows"]
     figures = []
     for column, name in enumerate(names):
-        seconds = median(turn[column][0] for turn in taken)
-        ratio = median(turn[column][0] / turn[0][0] for turn in taken)
-        share = median(turn[column][1] / turn[0][1] for turn in taken)
-        figures.append({"what": name, "seconds": seconds, "time": ratio, "size": share, "bytes": taken[0][column][1]})
+        seconds = median(turn[column].seconds for turn in taken)
+        ratio = median(turn[column].seconds / turn[0].seconds for turn in taken)
+        share = median(turn[column].size / turn[0].size for turn in taken)
+        processor = median(turn[column].processor for turn in taken)
+        figures.append(
+            {
+                "what": name,
+                "seconds": seconds,
+                "processor": processor,
+                "time": ratio,
+                "size": share,
+                "bytes": taken[0][column].size,
+            }
+        )
     text = report.table(
-        ["Backup", "Seconds", "Time", "Size", "MB"],
+        ["Backup", "Seconds", "Time", "Processor, s", "Size", "MB"],
         [
             [
                 row["what"],
                 f"{row['seconds']:.1f}",
                 f"{row['time']:.2f}",
+                f"{row['processor']:.1f}",
                 f"{row['size']:.2f}",
                 f"{row['bytes'] / 1e6:.0f}",
             ]
