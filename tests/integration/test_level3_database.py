@@ -500,7 +500,8 @@ CREATE DOMAIN positive AS int CHECK (VALUE > 0);
 CREATE TABLE teams (id int PRIMARY KEY);
 INSERT INTO teams VALUES (1), (2);
 CREATE TABLE users (id bigserial PRIMARY KEY, email citext UNIQUE, m mood, moods mood[], p positive,
-  team int REFERENCES teams, at timestamptz(3) DEFAULT now(), n numeric(8, 2), twice numeric GENERATED ALWAYS AS (n * 2) STORED, raw bytea,
+  team int REFERENCES teams, at timestamptz(3) DEFAULT now(), n numeric(8, 2),
+  twice numeric GENERATED ALWAYS AS (n * 2) STORED, raw bytea,
   "order" text, CHECK (n > 0));
 INSERT INTO users (email, m, moods, p, team, n, raw, "order")
   SELECT 'u' || i || '@example.com', 'bad', ARRAY['좋음', 'bad']::mood[], i, 1 + i % 2, i + 0.5,
