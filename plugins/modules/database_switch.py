@@ -268,7 +268,6 @@ class Switch:
                 "owner": facts[self.live]["owner"],
                 "mode": self.params["mode"],
                 "dump": self.params["dump"],
-                "heads": sorted(self.params["heads"]),
                 **self.names._asdict(),
             }
             if self.params["mode"] == "in_place":
@@ -434,9 +433,10 @@ class Switch:
             return {**result, "closed_seconds": 0.0}
         if detail["candidate"] in facts:
             admin.drop(detail["candidate"])
+        # It was made in the same transaction.
+        if not self.salvaged():
+            return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
-            if databases.heads(session, {}) == detail["heads"]:
-                return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
         result["written_since"] = self.written(detail)
         ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])
