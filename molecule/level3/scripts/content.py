@@ -53,7 +53,8 @@ def databases() -> dict[str, bool]:
     """All whose names begin as that of the one that serves, and whether they let anybody in."""
     return json.loads(
         psql(
-            f"SELECT json_object_agg(datname, datallowconn) FROM pg_database WHERE left(datname, {len(LIVE)}) = '{LIVE}'"
+            "SELECT json_object_agg(datname, datallowconn) FROM pg_database "
+            f"WHERE left(datname, {len(LIVE)}) = '{LIVE}'"
         )
     )
 
