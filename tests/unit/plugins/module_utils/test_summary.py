@@ -69,6 +69,21 @@ def test_a_held_configuration_goes_back_to_what_was_kept():
     assert any("20250115T000000Z-level2" in line and "복원 지점" in line for line in _summary.lines(found))
 
 
+def test_a_held_schema_goes_back_by_its_run():
+    switched = {"parked": "app_parked_1", "closed_seconds": 3.0, "copy_seconds": 1.0, "swap_seconds": 0.01}
+    found = outcome(
+        failure("validate"),
+        pending=["database", "checkout"],
+        plan={**PLAN, "level": 3},
+        run={"id": "20250115-140000-level3", "dir": "/r"},
+        switched=switched,
+    )
+    assert found["next"] == [
+        "to go back: ansible-playbook -i INVENTORY playbooks/level3.yml -e undo=20250115-140000-level3"
+    ]
+    assert any("app_parked_1" in line and "이전 데이터베이스" in line for line in _summary.lines(found))
+
+
 def test_wrong_sudo_gets_a_cure():
     found = outcome(failure("check", "sudo: a password is\nrequired"))
     assert "--ask-become-pass" in found["message"] and "\n" not in found["message"]
