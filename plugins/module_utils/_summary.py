@@ -213,6 +213,8 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     again = f"ansible-playbook -i INVENTORY playbooks/level1.yml -e target_tag={back_to} -e rollback_allow_bad=true"
     if plan.get("level") == 2:
         again = f"ansible-playbook -i INVENTORY playbooks/level2.yml -e restore_point={facts.get('restore_point')}"
+    elif plan.get("level") == 3:
+        again = f"ansible-playbook -i INVENTORY playbooks/level3.yml -e undo={run.get('id')}"
     result["details"] = _written(facts)
     if act == "check":
         result.update(outcome="refused", message=why, serves=before)
