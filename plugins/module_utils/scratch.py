@@ -216,12 +216,14 @@ def restore(
     deadline: float,
     choose: Callable[[list[str]], Iterable[str]] = lambda toc: toc,
     options: Iterable[str] = (),
+    tick: Callable[[], None] | None = None,
 ) -> None:
     """Restore a dump into a scratch database, or raise PostgresError.
 
     Args:
         choose: which lines of ``pg_restore --list`` to restore.
         options: further ones of pg_restore.
+        tick: called now and then meanwhile, and may raise.
     """
     program, env = f"{client.directory}/pg_restore", postgres.environment(target, place.name)
     with tempfile.TemporaryDirectory() as folder:
@@ -239,7 +241,7 @@ def restore(
             ],
             env,
             target.password,
-        ).wait(deadline)
+        ).wait(deadline, tick)
 
 
 def contents(client: _postgres.Client, dump: str, env: dict[str, str], deadline: float) -> list[str]:

@@ -268,7 +268,6 @@ class Switch:
                 "owner": facts[self.live]["owner"],
                 "mode": self.params["mode"],
                 "dump": self.params["dump"],
-                "heads": sorted(self.params["heads"]),
                 **self.names._asdict(),
             }
             if self.params["mode"] == "in_place":
@@ -436,9 +435,10 @@ class Switch:
             admin.drop(detail["candidate"])
         # One that was killed while it restored the dump has left it closed.
         admin.open(self.live)
+        # It was made in the same transaction.
+        if not self.salvaged():
+            return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
-            if databases.heads(session, {}) == detail["heads"]:
-                return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
         result["written_since"] = self.written(detail)
         ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])

@@ -74,9 +74,13 @@ class Cluster:
         port: where it listens on 127.0.0.1, with a password.
         sockets: the directory of its socket, where the superuser needs none.
         admin_command: what a module puts in front of psql to be the superuser.
+
+    Args:
+        programs: directory of the server's programs.
+        settings: lines of postgresql.conf that come last, and so count.
     """
 
-    def __init__(self, programs: str) -> None:
+    def __init__(self, programs: str, settings: str = "") -> None:
         self.programs = programs
         # Short, since a socket's path has at most 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
@@ -96,7 +100,7 @@ class Cluster:
         self._run(
             "initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"
         )
-        self._write("postgresql.conf", CONFIGURATION.format(port=self.port, folder=self.folder))
+        self._write("postgresql.conf", CONFIGURATION.format(port=self.port, folder=self.folder) + settings)
         self._write("pg_hba.conf", HBA)
 
     def _run(self, program: str, *arguments: str) -> str:

@@ -139,6 +139,9 @@ def test_who_is_connected_and_who_migrates(ready, app, cluster):
         assert not found["can_terminate"]
         (hidden,) = [item for item in found["sessions"] if not item["terminable"]]
         assert (hidden["user"], hidden["state"]) == ("postgres", None)
+        # Nor may one who may end everybody else's.
+        cluster.sql(f'GRANT pg_signal_backend TO "{app.role}"')
+        assert [item["user"] for item in ready()["sessions"] if not item["terminable"]] == ["postgres"]
         assert len(ready(version_table="other.alembic_version")["migrating"]) == 2
         waiting.stop()
         migration.ask("ROLLBACK")
@@ -314,6 +317,8 @@ def test_foreign_keys_are_looked_behind(integrity, app):
     counts = {item["name"]: item["count"] for item in found["orphans"]}
     found = integrity(known_orphans=counts)
     assert found["verdict"] == "pass" and "as before" in found["evidence"]
+    # A key that was validated is not excused by its name.
+    assert len([item for item in integrity(known=list(counts))["orphans"] if not item["known"]]) == len(counts)
     counts["simple_fk on 보관.표"] = 1
     assert [item["name"] for item in integrity(known_orphans=counts)["orphans"] if not item["known"]] == [
         "simple_fk on 보관.표"
@@ -341,7 +346,10 @@ def test_what_is_not_valid_or_was_never_validated(integrity, app, cluster):
     assert [(item["name"], item["validated"]) for item in found["orphans"]] == [("user_fk on dup", False)]
     found = integrity(known=[*names, "dup_x on dup"])
     assert found["verdict"] == "pass" and found["orphans"][0]["known"], found
-    assert integrity(known=names)["verdict"] == "fail"
+    found = integrity(known=names, want_schema=True)
+    assert found["verdict"] == "fail"
+    (line,) = [line for line in found["schema"] if line.startswith("index dup_x on dup\t")]
+    assert line.endswith(" (invalid)")
 
 
 def test_what_can_not_be_checked_never_passes(integrity, app, cluster):
@@ -500,7 +508,8 @@ CREATE DOMAIN positive AS int CHECK (VALUE > 0);
 CREATE TABLE teams (id int PRIMARY KEY);
 INSERT INTO teams VALUES (1), (2);
 CREATE TABLE users (id bigserial PRIMARY KEY, email citext UNIQUE, m mood, moods mood[], p positive,
-  team int REFERENCES teams, at timestamptz(3) DEFAULT now(), n numeric(8, 2), twice numeric GENERATED ALWAYS AS (n * 2) STORED, raw bytea,
+  team int REFERENCES teams, at timestamptz(3) DEFAULT now(), n numeric(8, 2),
+  twice numeric GENERATED ALWAYS AS (n * 2) STORED, raw bytea,
   "order" text, CHECK (n > 0));
 INSERT INTO users (email, m, moods, p, team, n, raw, "order")
   SELECT 'u' || i || '@example.com', 'bad', ARRAY['좋음', 'bad']::mood[], i, 1 + i % 2, i + 0.5,
