@@ -4,70 +4,78 @@ import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _rehearsal
 
 
-def table(name, rows=3, digest="a", columns=("id", "name"), schema="public", **more):
-    return {"schema": schema, "name": name, "columns": list(columns), "rows": rows, "hash": digest, **more}
+def table(name, rows=3, digest="a", columns=("id", "name"), schema="public"):
+    return {"schema": schema, "name": name, "columns": list(columns), "rows": rows, "hash": digest}
+
+
+def after(name, rows=3, touched=0, digest=None, columns=("id", "name"), schema="public"):
+    found = {"schema": schema, "name": name, "columns": list(columns), "rows": rows, "touched": touched}
+    # Asked for only where rows were written and the columns are the same.
+    return found if digest is None else {**found, "hash": digest}
 
 
 USERS = table("users")
 
 
 def test_what_is_the_same_is_not_told():
-    assert _rehearsal.changed_tables([USERS, table("t")], [table("t"), USERS]) == []
+    assert _rehearsal.changed_tables([USERS, table("t")], [after("t"), after("users")]) == []
+    # A rewrite of the table writes every row anew, and they are the same rows.
+    assert _rehearsal.changed_tables([USERS], [after("users", touched=3, digest="a")]) == []
 
 
 @pytest.mark.parametrize("schema", ["public", "own"])
 def test_the_version_table_changes_anyway(schema):
-    before, after = table("alembic_version", digest="b", schema=schema), table("alembic_version", schema=schema)
-    assert _rehearsal.changed_tables([before], [after]) == []
+    before, now = table("alembic_version", schema=schema), after("alembic_version", 1, 1, schema=schema)
+    assert _rehearsal.changed_tables([before], [now]) == []
     assert _rehearsal.changed_tables([before], []) == []
-    assert [item["table"] for item in _rehearsal.changed_tables([before], [after], "versions")] == [
+    assert [item["table"] for item in _rehearsal.changed_tables([before], [now], "versions")] == [
         f"{schema}.alembic_version"
     ]
 
 
-def changed(before, after):
-    (found,) = _rehearsal.changed_tables([before], [after])
+def changed(before, now):
+    (found,) = _rehearsal.changed_tables([before], [now])
     return found
 
 
 def test_a_table_that_is_dropped_and_one_that_is_made():
-    dropped, made = _rehearsal.changed_tables([USERS], [table("z", 7)])
+    dropped, made = _rehearsal.changed_tables([USERS], [after("z", 7, 7)])
     assert dropped == {"table": "public.users", "what": "dropped", "rows": 3, "rows_after": 0}
     assert made == {"table": "public.z", "what": "made", "rows": 0, "rows_after": 7}
 
 
 def test_a_column_that_goes_and_the_others_that_stay_as_they_are():
-    before = table("users", columns=("id", "name", "x"), kept_columns=["name", "id"], kept_hash="b")
-    found = changed(before, table("users", digest="b"))
+    before = table("users", columns=("id", "name", "x"))
+    found = changed(before, after("users"))
     assert (found["what"], found["columns"], found["added"], found["contents"]) == ("changed", ["x"], [], False)
-    assert changed(before, table("users", digest="c"))["contents"]
-
-
-def test_a_column_that_nobody_said_would_go_leaves_the_others_in_doubt():
-    found = changed(table("users", columns=("id", "x")), table("users", digest="b", columns=("id",)))
-    assert found["columns"] == ["x"] and found["contents"]
-    # What was said to go, and did not.
-    before = table("users", kept_columns=["id"], kept_hash="b")
-    assert _rehearsal.changed_tables([before], [USERS]) == []
-    assert changed(before, table("users", digest="b"))["contents"]
+    # Rows were written too, and nobody can tell what they held.
+    assert changed(before, after("users", touched=1))["contents"]
 
 
 @pytest.mark.parametrize(
-    ("after", "key", "value"),
+    ("now", "found"),
     [
-        (table("users", digest="b"), "contents", True),
-        (table("users", 2, "b"), "rows_after", 2),
-        (table("users", columns=("id", "name", "y"), digest="b"), "added", ["y"]),
+        (after("users", touched=2, digest="b"), ([], [], 3, True)),
+        (after("users", touched=2), ([], [], 3, True)),
+        (after("users", rows=2), ([], [], 2, False)),
+        (after("users", columns=("id", "name", "y")), ([], ["y"], 3, False)),
+        (after("users", columns=("id", "y"), rows=4, touched=4), (["name"], ["y"], 4, True)),
     ],
 )
-def test_contents_rows_and_new_columns(after, key, value):
-    assert changed(USERS, after)[key] == value
+def test_contents_rows_and_columns(now, found):
+    item = changed(USERS, now)
+    assert (item["columns"], item["added"], item["rows_after"], item["contents"]) == found
 
 
-def test_without_hashes_the_rows_still_tell():
-    before, after = table("users", digest=None), table("users", 2, None)
-    assert _rehearsal.changed_tables([before], [before]) == []
-    assert changed(before, after)["rows_after"] == 2 and not changed(before, after)["contents"]
+def test_without_hashes_rows_that_were_written_count_as_others():
+    before = table("users", digest=None)
+    assert _rehearsal.changed_tables([before], [after("users")]) == []
+    assert changed(before, after("users", touched=1))["contents"]
+
+
+def test_rows_written_since_are_asked_for_by_quoted_names():
+    text = _rehearsal.touched({"schema": 'a"b', "name": "o'x"}, "7'")
+    assert 'FROM ONLY "a""b"."o\'x" AS t' in text and "age('7'''::xid)" in text
 
 
 def test_only_tables_whose_rows_are_others_may_have_other_rows():
