@@ -441,6 +441,8 @@ class Switch:
             return {**result, "closed_seconds": 0.0}
         if detail["candidate"] in facts:
             admin.drop(detail["candidate"])
+        # One that was killed while it restored the dump has left it closed.
+        admin.open(self.live)
         # It was made in the same transaction.
         if not self.salvaged():
             return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
@@ -571,7 +573,7 @@ def main() -> None:
             result = getattr(Switch(module, recorder), module.params["state"])()
     except (PostgresError, alembic.StepsError, RunError, OSError, ValueError) as exc:
         recorder.failed(str(exc))
-        module.fail_json(msg=f"The database {_said(module.params['state'])}: {exc}.".replace("..", "."))
+        module.fail_json(msg=f"The database {_said(module.params)}: {exc}.".replace("..", "."))
     module.exit_json(database=_live(module), **result)
 
 
@@ -580,12 +582,15 @@ def _live(module: AnsibleModule) -> str:
     return postgres.find_target(params["url"], params["env_file"], params["env_key"]).database
 
 
-def _said(state: str) -> str:
+def _said(params: dict[str, Any]) -> str:
+    if params["state"] == "switched" and params["mode"] == "in_place":
+        # What was committed and is not what it should be, only the undo of the run takes back.
+        return "could not be downgraded in place"
     return {
         "switched": "could not be switched, and is as it was",
         "undone": "could not be switched back",
         "purged": "of that run could not be purged",
-    }[state]
+    }[params["state"]]
 
 
 if __name__ == "__main__":
