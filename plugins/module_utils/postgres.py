@@ -333,9 +333,13 @@ class Child:
         self.seen += len(whole)
         return whole.decode("utf-8", "replace").splitlines()
 
-    def _why(self, code: int) -> str:
+    def all_lines(self) -> list[str]:
+        """All that it said."""
         self.said.seek(0)
-        lines = self.said.read().decode("utf-8", "replace").splitlines()
+        return self.said.read().decode("utf-8", "replace").splitlines()
+
+    def _why(self, code: int) -> str:
+        lines = self.all_lines()
         wrong = [line for line in lines if "error:" in line or "fatal:" in line.lower() or "detail:" in line]
         text = one_line(mask(" ".join(wrong or lines[-3:]), self.hidden))
         return text or f"{self.name} ended with exit code {code} and no message"

@@ -273,9 +273,13 @@ def restore(
     name: str,
     params: dict[str, Any],
     there: list[dict[str, Any]],
+    newer: bool,
     deadline: float,
 ) -> None:
-    """Restore the dump into the scratch database, or raise PostgresError."""
+    """Restore the dump into the scratch database, or raise PostgresError.
+
+    A client that is newer than the server makes settings that this one does not know; nothing else may fail.
+    """
     program, dump = f"{client.directory}/pg_restore", os.path.join(params["path"], "dump")
     env = postgres.environment(target, name)
     with tempfile.TemporaryDirectory() as folder:
@@ -284,15 +288,21 @@ def restore(
         schemas = [item["schema"] for item in there if item["schema"] not in ("public", "pg_catalog")]
         with open(toc, encoding="utf-8") as source, open(wanted, "w", encoding="utf-8") as to:
             to.writelines(_postgres.without(source, [item["name"] for item in there], schemas))
-        postgres.Child(
+        child = postgres.Child(
             [
                 *(program, "-w", f"-j{params['jobs']}", "--no-owner", "--no-privileges", "--no-publications"),
-                *("--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exit-on-error"),
+                *("--no-subscriptions", "--no-security-labels", "--no-tablespaces"),
+                *([] if newer else ["--exit-on-error"]),
                 *("-L", wanted, "-d", name, dump),
             ],
             env,
             target.password,
-        ).wait(deadline)
+        )
+        try:
+            child.wait(deadline)
+        except PostgresError:
+            if not (newer and _postgres.only_unknown_settings(child.all_lines())):
+                raise
 
 
 def compare(session: postgres.Session, kept: dict[str, Any], deadline: float) -> list[str]:
@@ -345,7 +355,8 @@ def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]
                 with admin_session(params, tools, target, name) as inside:
                     make_extensions(inside, server["user"], there)
             try:
-                restore(client, target, name, params, there, deadline)
+                newer = client.version[0] > server["number"] // 10000
+                restore(client, target, name, params, there, newer, deadline)
             except PostgresError as exc:
                 raise Damaged(f"it can't be restored: {exc}") from exc
             with postgres.connect(tools, target, name) as session:
