@@ -141,7 +141,7 @@ FAILED = ["pg_restore: error: could not execute query: ERROR:  no", "Command was
     ("lines", "only"),
     [
         ([*UNKNOWN, "pg_restore: warning: errors ignored on restore: 1"], True),
-        ([*UNKNOWN, *UNKNOWN, "pg_restore: warning: errors ignored on restore: 2"], True),
+        ([*UNKNOWN, *UNKNOWN, "pg_restore: warning: errors ignored on restore: 1"], True),
         # It was killed before its end, or something else failed as well, or did without a command.
         (UNKNOWN, False),
         ([*UNKNOWN, *FAILED, "pg_restore: warning: errors ignored on restore: 2"], False),
