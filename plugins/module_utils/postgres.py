@@ -275,6 +275,8 @@ def connect(tools: Tools, target: _postgres_url.Target, database: str | None = N
     """Open a session with the settings that a content manifest wants, or raise PostgresError."""
     session = Session([tools.psql()], environment(target, database), target.password)
     try:
+        # By itself, since on a busy server the role's own timeout would end the longer statement that sets the rest.
+        session.ask("SET statement_timeout = 0", 30)
         session.ask(_content_manifest.apply_settings(), 30)
     except BaseException:
         session.close()
