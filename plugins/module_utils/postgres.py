@@ -326,7 +326,18 @@ def admin_psql(
     return [tools.psql()], environment(target, database), target.password
 
 
-def pipe(source: list[str], command: list[str], env: dict[str, str], secret: str | None, deadline: float) -> None:
+#: What a client of version 17 begins with, and an older server does not know.
+_UNKNOWN = b"\nSET transaction_timeout = 0;\n"
+
+
+def pipe(
+    source: list[str],
+    command: list[str],
+    env: dict[str, str],
+    secret: str | None,
+    deadline: float,
+    number: int,
+) -> None:
     """Let psql run in one transaction what a program writes, or raise PostgresError.
 
     Args:
@@ -335,16 +346,24 @@ def pipe(source: list[str], command: list[str], env: dict[str, str], secret: str
         env: psql's environment, which says where to connect.
         secret: what is taken out of messages.
         deadline: by the monotonic clock.
+        number: version number of the server.
     """
     with tempfile.TemporaryFile() as said:
         options = {"stderr": said, "start_new_session": True}
         writer = subprocess.Popen(source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options)
         psql = subprocess.Popen(
             [*command, "-X", "-q", "-w", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"],
-            **{"stdin": writer.stdout, "stdout": subprocess.DEVNULL, "env": env},
+            **{"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "env": env},
             **options,
         )
-        writer.stdout.close()  # type: ignore[union-attr]
+
+        def carry() -> None:
+            with contextlib.suppress(OSError), writer.stdout, psql.stdin:  # type: ignore[union-attr]
+                head = writer.stdout.read(1 << 16)  # type: ignore[union-attr]
+                psql.stdin.write(head if number >= 170000 else head.replace(_UNKNOWN, b"\n", 1))  # type: ignore[union-attr]
+                shutil.copyfileobj(writer.stdout, psql.stdin, 1 << 20)  # type: ignore[arg-type]
+
+        threading.Thread(target=carry, daemon=True).start()
         try:
             codes = [process.wait(max(0.1, deadline - time.monotonic())) for process in (psql, writer)]
         except subprocess.TimeoutExpired:
@@ -418,9 +437,13 @@ class Child:
         self.seen += len(whole)
         return whole.decode("utf-8", "replace").splitlines()
 
-    def _why(self, code: int) -> str:
+    def all_lines(self) -> list[str]:
+        """All that it said."""
         self.said.seek(0)
-        lines = self.said.read().decode("utf-8", "replace").splitlines()
+        return self.said.read().decode("utf-8", "replace").splitlines()
+
+    def _why(self, code: int) -> str:
+        lines = self.all_lines()
         wrong = [line for line in lines if "error:" in line or "fatal:" in line.lower() or "detail:" in line]
         text = one_line(mask(" ".join(wrong or lines[-3:]), self.hidden))
         return text or f"{self.name} ended with exit code {code} and no message"
