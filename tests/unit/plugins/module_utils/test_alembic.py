@@ -1,4 +1,4 @@
-"""alembic.Steps: first against a Python that only speaks the protocol, then against the real Alembic without a server."""
+"""alembic.Steps against a Python that only speaks the protocol, then against the real Alembic without a server."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def test_an_env_py_that_runs_nothing_is_no_success(real):
 
 def test_a_revision_that_raises_is_named(real):
     real.downgrade("r2", "raise RuntimeError('never\\nagain')")
-    with pytest.raises(alembic.StepsError, match="^revision r2 failed: RuntimeError: never$"):
+    with pytest.raises(alembic.StepsError, match=r"^revision r2 failed: RuntimeError: never$"):
         real.run("downgrade", ["r2"], ["r2"])
 
 
@@ -270,7 +270,7 @@ def test_in_one_transaction_what_leaves_it_is_refused(real):
         real.run("downgrade", ["r2"], ["r2"], [], True)
     assert real.tables() == (["r1", "r2"], "r2")
     real.env(transaction_per_migration=True)
-    with pytest.raises(alembic.StepsError, match="env.py sets transaction_per_migration"):
+    with pytest.raises(alembic.StepsError, match=r"env\.py sets transaction_per_migration"):
         real.run("downgrade", ["r2"], ["r2"], [], True)
 
 

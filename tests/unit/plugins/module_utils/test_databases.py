@@ -140,7 +140,9 @@ KEYS = {"public.users": ["id"], "archive.users": ["id"]}
 
 
 def salvaged(*lost, tables=TABLES, keys=KEYS):
-    first, *rest = _databases.salvage("kept", tables, [{"table": name, "column": column} for name, column in lost], keys)
+    first, *rest = _databases.salvage(
+        "kept", tables, [{"table": name, "column": column} for name, column in lost], keys
+    )
     assert first == 'CREATE SCHEMA "kept"'
     return rest
 

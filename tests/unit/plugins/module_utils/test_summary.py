@@ -193,7 +193,8 @@ def test_a_held_schema_goes_back_by_the_undo_of_its_run():
 
 
 @pytest.mark.parametrize(
-    ("name", "headline"), [("purged", "PURGED / 보관된 데이터베이스 삭제 완료"), ("approved", "APPROVED, nothing was changed")]
+    ("name", "headline"),
+    [("purged", "PURGED / 보관된 데이터베이스 삭제 완료"), ("approved", "APPROVED, nothing was changed")],
 )
 def test_what_ends_early_is_told_as_it_is(name, headline):
     found = outcome(finished={"outcome": name, "message": "Dropped: shop_parked_1."}, plan={})
