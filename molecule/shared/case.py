@@ -9,6 +9,7 @@ A case is a mapping, given as JSON:
   reset             bring the sandbox back to its pristine state first
   break             faults of bin/sandbox, taken back afterwards
   on_app, off_app   shell commands on the app host before and after
+  take              words that args and says stand for, each as a shell command on the app host prints it, after on_app
   rival             start another run first, and expect it to succeed
   needs             containers: left out where the sandbox is this machine itself
   kill              kill -9 the run as soon as its journal has a record with these fields
@@ -54,7 +55,7 @@ DEADLINE = 900
 KNOWN = {
     *("name", "tag", "playbook", "args", "reset", "break", "on_app", "off_app", "rival", "kill", "ends", "says"),
     *("hides", "untouched", "serves", "restarted", "changed", "outcome", "down", "inventory", "needs", "proof"),
-    *("code", "traffic", "interrupt"),
+    *("code", "traffic", "interrupt", "take"),
 }
 #: What no refused run may alter.
 STILL = (
@@ -100,6 +101,21 @@ def words(arguments: list) -> list[str]:
     for argument in arguments:
         found += words(argument) if isinstance(argument, list) else [str(argument)]
     return found
+
+
+def taken(case: dict, printed: dict[str, str]) -> dict:
+    """The case with what was printed in place of the words that stand for it."""
+
+    def fill(text: str) -> str:
+        for word, value in printed.items():
+            text = text.replace(word, value)
+        return text
+
+    return {
+        **case,
+        "args": [fill(word) for word in words(case.get("args", []))],
+        "says": [fill(text) for text in case.get("says", [])],
+    }
 
 
 def start(argv: list[str], log: Path) -> subprocess.Popen:
@@ -251,6 +267,11 @@ def run(case: dict) -> list[str]:
             sandbox("break", fault)
         for line in case.get("on_app", []):
             sandbox("ssh", "app", "bash -s", stdin=script(line))
+        if "take" in case:
+            asked = {word: sandbox("ssh", "app", "bash -s", stdin=script(line)) for word, line in case["take"].items()}
+            if not all(value.strip() for value in asked.values()):
+                raise CaseError(f"nothing was printed for one of {sorted(asked)}")
+            case = taken(case, {word: value.strip() for word, value in asked.items()})
         found = before(case)
         if not found["secrets"]:
             raise CaseError("no secret was found on the app host, so none could be missed")

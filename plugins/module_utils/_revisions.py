@@ -69,7 +69,9 @@ def parse_revision(source: str, path: str) -> Revision | None:
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as exc:
-        raise RevisionError(f"{path}: not valid Python: {exc}", "syntax", getattr(exc, "lineno", None)) from exc
+        # Its text has the line too, in a file that it does not know.
+        why = getattr(exc, "msg", None) or exc
+        raise RevisionError(f"{path}: not valid Python: {why}", "syntax", getattr(exc, "lineno", None)) from exc
     found: dict[str, tuple[str, ...]] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign):

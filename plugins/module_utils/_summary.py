@@ -213,7 +213,8 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     again = f"ansible-playbook -i INVENTORY playbooks/level1.yml -e target_tag={back_to} -e rollback_allow_bad=true"
     if plan.get("level") == 2:
         again = f"ansible-playbook -i INVENTORY playbooks/level2.yml -e restore_point={facts.get('restore_point')}"
-    elif plan.get("level") == 3:
+    if plan.get("level") == 3:
+        # Level 1 would refuse: the schema is another one by now.
         again = f"ansible-playbook -i INVENTORY playbooks/level3.yml -e undo={run.get('id')}"
     result["details"] = _written(facts)
     if act == "check":
@@ -251,6 +252,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             outcome="held",
             message=f"{after} failed in act {act}{where} and was kept, as rollback_on_failure=hold asks: {why}",
             next=[f"to go back: {again}"],
+            details=_parked(run, facts.get("switched") or {}).get("details", []),
         )
     return result
 

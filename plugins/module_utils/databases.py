@@ -130,15 +130,21 @@ def connect(params: dict[str, Any], tools: postgres.Tools, target: Any, deadline
 
     Args:
         params: ``admin_command`` and ``admin_url`` of the module.
-        deadline: until when to try again: a server that was killed takes a while.
+        deadline: until when to try again: a server that was killed takes a while, and so does a module that still works
+            on the host although the ansible-playbook that began it was killed.
     """
     while True:
         try:
             session = postgres.admin_session(params, tools, target, "postgres")
+            try:
+                found = Databases(session, target.database)
+            except PostgresError:
+                session.close()
+                raise
             break
         except PostgresError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
     with session:
-        yield Databases(session, target.database)
+        yield found

@@ -390,22 +390,30 @@ class Switch:
             return {"changed": False, "parked": ""}
         with self.connect(self.params["connect_timeout"]) as admin:
             if self.check_mode:
+                if detail["mode"] == "copy":
+                    self.find(admin, detail)
                 return {"changed": True, "parked": detail["undone"]}
             result = self.restore(admin, detail)
         self.recorder.done(detail=result)
         return {"changed": True, **result}
 
-    def restore(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
-        """Let the database of that oid bear the name that serves, whatever state the server was left in."""
-        if detail["mode"] == "in_place":
-            return self.restore_dump(admin, detail)
-        facts = admin.facts(detail["candidate"], detail["parked"], detail["undone"])
+    @staticmethod
+    def find(admin: databases.Databases, detail: dict[str, Any]) -> str:
+        """What the database that served before is called now, or PostgresError."""
         where = admin.name_of(detail["oid"])
         if where is None:
             raise PostgresError(
                 f"the database that served before (oid {detail['oid']}) is gone; it was purged. What serves now is all "
                 "there is; the restore point of the run holds what was before"
             )
+        return where
+
+    def restore(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
+        """Let the database of that oid bear the name that serves, whatever state the server was left in."""
+        if detail["mode"] == "in_place":
+            return self.restore_dump(admin, detail)
+        facts = admin.facts(detail["candidate"], detail["parked"], detail["undone"])
+        where = self.find(admin, detail)
         began = time.monotonic()
         result: dict[str, Any] = {"parked": "", "written_since": [], "sessions_ended": 0, "swap_seconds": 0.0}
         if where == self.live:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 import time
 
 import pytest
@@ -137,8 +138,10 @@ def test_purge_of_an_unknown_run_names_those_that_there_are(app):
 def test_undo_after_a_purge_says_that_it_is_gone_and_touches_nothing(app):
     switch(app)
     module("database_switch", app.options(state="purged", run_id=RUN), fails=False)
-    refused = undo(app, fails=True)
-    assert "was purged" in refused["msg"]
+    # A dry run says it too: it is asked before the backend is stopped.
+    for more in ({"_ansible_check_mode": True}, {}):
+        refused = undo(app, fails=True, **more)
+        assert "was purged" in refused["msg"]
     assert app.databases() == {"shop": True} and app.heads() == ["r1_users"]
 
 
@@ -241,6 +244,22 @@ def test_two_switches_do_not_overlap(app):
         other.ask("SELECT pg_advisory_lock(hashtextextended('sparklio.rollback switch shop', 0))")
         assert "another switch of shop is under way" in switch(app, fails=True)["msg"]
     assert app.databases() == {"shop": True}
+
+
+def test_an_undo_waits_for_what_a_killed_run_left_at_work(app):
+    before = state(app)
+    switch(app)
+    held = "SELECT pg_advisory_lock(hashtextextended('sparklio.rollback switch shop', 0))"
+    with app.cluster.session() as other:
+        other.ask(held)
+        assert "another switch of shop is under way" in undo(app, fails=True, connect_timeout=1)["msg"]
+        ends = threading.Timer(
+            3, app.cluster.sql, [f"SELECT pg_terminate_backend({other.ask('SELECT pg_backend_pid()')})"]
+        )
+        ends.start()
+        assert undo(app)["parked"] == f"shop_undone_{STAMP}"
+        ends.join()
+    assert state(app) == before
 
 
 def test_a_role_that_may_not_make_databases_is_told_who_may(app):

@@ -55,6 +55,11 @@ def test_arguments_that_several_cases_share() -> None:
     assert case.command({"args": [[shared, "-e"], "b=2", 3]})[4:] == ["-e", "a=1", "-e", "b=2", "3"]
 
 
+def test_words_that_the_host_prints_take_their_place() -> None:
+    table = {"name": "RUN", "args": [["-e", "undo=RUN"]], "says": ["run RUN is over"]}
+    assert case.taken(table, {"RUN": "r1"}) == {"name": "RUN", "args": ["-e", "undo=r1"], "says": ["run r1 is over"]}
+
+
 def test_the_exact_exit_code() -> None:
     wanted = {**REFUSED, "code": 10}
     assert judge(wanted, 10, "choose one", BEFORE) == []

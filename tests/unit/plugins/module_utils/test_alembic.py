@@ -1,4 +1,4 @@
-"""alembic.Steps against a Python that only speaks the protocol, then against the real Alembic without a server."""
+"""alembic.Steps, against a Python that only speaks the protocol, then against the real Alembic without a server."""
 
 from __future__ import annotations
 

@@ -164,7 +164,8 @@ def test_what_was_changed_by_hand_before_is_told_and_no_fault():
 
 
 def test_what_a_revision_of_the_path_touches_is_no_work_by_hand():
-    """It was as the revisions have it, and should have gone: that it is as before is the downgrade's fault."""
+    """It was as the revisions have it, and should have gone with them: that it is as before is the downgrade's
+    fault."""
     built_before = [*FULL, "index late on users\tbtree"]
     wrong, before = _rehearsal.drift(built_before, [*LESS, "index late on users\tbtree"], LESS, built_before)
     assert before == [] and len(wrong) == 1 and "late" in wrong[0]

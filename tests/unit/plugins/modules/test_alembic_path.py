@@ -87,6 +87,7 @@ def test_each_revision_tells_what_it_does(find):
         "file": f"{VERSIONS}/cc33.py",
         "title": "About cc33.",
         "down_revisions": ["bb22"],
+        "heads_before": ["cc33", "net1"],
         "marks": ["loses_data"],
         "reasons": [{"mark": "loses_data", "line": line, "reason": "column t.c is gone"}],
         "drops": [{"kind": "column", "table": "t", "name": "c", "line": line}],
@@ -144,7 +145,7 @@ def test_what_cannot_be_done_names_its_cure(find, options, code, message, cure):
 @pytest.mark.parametrize(
     ("sources", "code", "message"),
     [
-        (files(ee55="def downgrade(:"), "syntax", rf"{VERSIONS}/ee55\.py: not valid Python.*line 1"),
+        (files(ee55="def downgrade(:"), "syntax", r"ee55\.py: not valid Python: invalid syntax \(in .*line 1\)"),
         (files(ee55="\n\nrevision = make()"), "ids", rf"{VERSIONS}/ee55\.py: revision is computed.*line 3"),
         (files(copy=revision("bb22", "aa11")), "duplicate", r"bb22\.py and .*copy\.py both declare revision bb22"),
         (files(ee55=revision("ee55", "gone")), "missing", r"ee55\.py stands on revision gone"),
