@@ -537,8 +537,23 @@ def test_in_place_a_table_too_few_is_restored(app):
     before = state(app)
     text = NO_LEARNINGS + "    op.execute('DELETE FROM users WHERE id < 10')"
     app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=text))
-    assert "table public.users has 191 rows, 200 before" in in_place(app, fails=True)["msg"]
+    failed = in_place(app, fails=True)["msg"]
+    # It was committed: nobody may say that nothing happened.
+    assert "table public.users has 191 rows, 200 before" in failed and "as it was" not in failed
     undo(app)
+    assert state(app) == before and app.heads() == ["r2_learnings"]
+
+
+@pytest.mark.parametrize(("method", "when"), [("close", "after"), ("swap", "before"), ("swap", "after")])
+def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(app, method, when):
+    before = state(app)
+    in_place(app)
+    died = undo(
+        app, fails=None, before=KILL.format(where="databases.Databases", method=method, before=when == "before")
+    )
+    assert died["rc"] == -signal.SIGKILL
+    undo(app)
+    assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
     assert state(app) == before and app.heads() == ["r2_learnings"]
 
 

@@ -12,6 +12,7 @@ def test_answers_are_told_from_all_else_that_is_printed():
         "",
         f'env.py says {MARKER}{{"ready": "no"}}',
         'sparklio-0000:{"error": "of another run"}',
+        f'other to us  :{{"error": "{MARKER}"}}',
         f'{MARKER}{{"half',
         f'{MARKER}{{"error": null, "note": "한글"}}',
     ]

@@ -211,12 +211,6 @@ def test_a_reverted_schema_tells_what_was_written_too():
     assert found["outcome"] == "reverted" and any("t: 1 x" in line for line in _summary.lines(found))
 
 
-def test_a_held_schema_goes_back_by_the_undo_of_its_run():
-    """Level 1 would refuse: the code from before can't run on the schema that is kept."""
-    found = outcome(failure("validate"), pending=["database"], plan=LEVEL3)
-    assert found["outcome"] == "held" and found["next"] == [f"to go back: {AGAIN} -e undo=r1"]
-
-
 @pytest.mark.parametrize(
     ("name", "headline"),
     [("purged", "PURGED / 보관된 데이터베이스 삭제 완료"), ("approved", "APPROVED, nothing was changed")],
