@@ -12,27 +12,30 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.sparklio.rollback.plugins.module_utils import _transfer
 
-MODULE = "sparklio.rollback.pg_backup"
-
 #: Seconds between two looks, and between two lines.
 LOOK = 1.0
 SHOW = 2.0
 #: A job that nobody has looked at for so long stops by itself; so long, then, the host may be out of reach.
 PATIENCE = 60.0
 GONE = "sparklio-gone"
-KILLED = "The database was not backed up: it was killed on the host. Run it again."
 
 
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     _supports_async = True
 
+    module = "sparklio.rollback.pg_backup"
+    #: Option with the directory beside which the progress is told.
+    place = "dest"
+    what = "database"
+    undone = "The database was not backed up"
+
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         shown = str(self._task.args.get("show_progress", True)).lower() not in ("false", "no", "0", "off")
-        dest = self._task.args.get("dest")
+        dest = self._task.args.get(self.place)
         if self._task.async_val or self._task.check_mode or not shown or not dest:
-            return self._execute_module(MODULE, task_vars=task_vars, wrap_async=bool(self._task.async_val))
+            return self._execute_module(self.module, task_vars=task_vars, wrap_async=bool(self._task.async_val))
         hosts = task_vars.get("ansible_play_hosts_all") or []
         self.prefix = f"{task_vars['inventory_hostname']}: " if len(hosts) > 1 else ""
         return self.follow(task_vars, str(dest).rstrip("/"))
@@ -43,7 +46,7 @@ class ActionModule(ActionBase):
         try:
             progress = self._remote_expand_user(f"{dest}.progress")
             args = {**self._task.args, "progress": progress}
-            started = self._execute_module(MODULE, args, task_vars=task_vars, wrap_async=True)
+            started = self._execute_module(self.module, args, task_vars=task_vars, wrap_async=True)
         finally:
             self._task.async_val = 0
         job = started.get("ansible_job_id")
@@ -81,25 +84,25 @@ class ActionModule(ActionBase):
             first, _newline, rest = seen.strip().partition("\n")
             result = self.parsed(first)
             if result is None:
-                return {"failed": True, "msg": f"What became of the backup can't be read: {answer} holds no answer."}
+                return {"failed": True, "msg": f"What became of it can't be read: {answer} holds no answer."}
             if "cmd" in result:
                 # What the wrapper says of a module that ended without an answer.
-                return {"failed": True, "msg": KILLED}
+                return {"failed": True, "msg": f"{self.undone}: it was killed on the host. Run it again."}
             if not result.get("started") or result.get("finished"):
                 return result
             if time.monotonic() > deadline:
-                return {"failed": True, "msg": "The database was not backed up: no answer came in time. Run it again."}
+                return {"failed": True, "msg": f"{self.undone}: no answer came in time. Run it again."}
             rest, dead, _more = rest.partition(GONE)
             # Twice, since the answer is written a moment after the module has ended.
             gone = gone + 1 if dead else 0
             if gone > 1:
-                return {"failed": True, "msg": KILLED}
+                return {"failed": True, "msg": f"{self.undone}: it was killed on the host. Run it again."}
             state = self.parsed(rest)
             if state and state.get("pid"):
                 alive = f"; kill -0 {int(state['pid'])} 2>/dev/null || echo {GONE}"
             if state and "done" in state and time.monotonic() - shown >= SHOW:
                 shown = time.monotonic()
-                line = _transfer.line("database", state["done"], state["about"], state["seconds"])
+                line = _transfer.line(self.what, state["done"], state["about"], state["seconds"])
                 self._display.display(self.prefix + line)
 
     @staticmethod

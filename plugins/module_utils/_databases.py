@@ -30,11 +30,22 @@ def names(live: str, run_id: str) -> Names:
     """Return names of at most 63 bytes that belong to a database and a run, such as ``app_parked_20250115_140000``."""
     stamp = re.sub(r"[^a-z0-9]+", "_", run_id.lower().replace("-level3", ""))[:24]
 
-    def named(word: str) -> str:
-        ending = f"_{word}_{stamp}"
-        return live.encode()[: _MOST_NAME - len(ending)].decode("utf-8", "ignore") + ending
+    return Names(*(_cut(live, f"_{word}_{stamp}") for word in Names._fields))
 
-    return Names(*(named(word) for word in Names._fields))
+
+def _cut(name: str, ending: str = "") -> str:
+    """The name with an ending, in as many bytes as the server keeps, cut between two characters."""
+    return name.encode()[: _MOST_NAME - len(ending)].decode("utf-8", "ignore") + ending
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """The name as the server keeps it, with a number where another one is the same by then."""
+    found, number = _cut(name), 1
+    while found in taken:
+        number += 1
+        found = _cut(name, f"_{number}")
+    taken.add(found)
+    return found
 
 
 def run_of(comment: str | None) -> str | None:
@@ -69,12 +80,13 @@ def salvage(
     """
     statements = [f"CREATE SCHEMA {identifier(schema)}"]
     whole = {item["table"] for item in lost if item["column"] is None}
+    taken: set[str] = set()
     for table in tables:
         full, name = f"{table['schema']}.{table['name']}", table["name"]
         source = identifier(table["schema"], name)
         kept = name if table["schema"] == "public" else full
         if {full, name} & whole:
-            statements.append(f"CREATE TABLE {identifier(schema, kept)} AS TABLE {source}")
+            statements.append(f"CREATE TABLE {identifier(schema, _unused(kept, taken))} AS TABLE {source}")
             continue
         columns = [
             item["column"] for item in lost if item["table"] in (full, name) and item["column"] in table["columns"]
@@ -84,9 +96,8 @@ def salvage(
             listed = (
                 ", ".join(identifier(part) for part in [*key, column]) if key else f"ctid::text, {identifier(column)}"
             )
-            statements.append(
-                f"CREATE TABLE {identifier(schema, f'{kept}.{column}'[:_MOST_NAME])} AS SELECT {listed} FROM {source}"
-            )
+            into = identifier(schema, _unused(f"{kept}.{column}", taken))
+            statements.append(f"CREATE TABLE {into} AS SELECT {listed} FROM {source}")
     return statements
 
 

@@ -141,11 +141,15 @@ def with_database(url: str, database: str) -> str:
     parse(url)
     match = _URL.fullmatch(url.strip())
     assert match is not None
-    query = "&".join(item for item in (match["query"] or "").split("&") if item and not item.startswith("dbname="))
+    items = [item for item in (match["query"] or "").split("&") if item]
+    query = "&".join(item for item in items if unquote(item.partition("=")[0]) != "dbname")
+    # Not by the next "/" or "?": a password may hold them.
     if match["database"] is not None:
         base = match.string[: match.start("database")]
+    elif match["query"] is not None:
+        base = match.string[: match.start("query") - 1] + "/"
     else:
-        base = match.string.partition("?")[0] + "/"
+        base = match.string + "/"
     return f"{base}{quote(database, safe='')}" + (f"?{query}" if query else "")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _schema_lines
+from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import identifier, literal
 
 #: Lists what is dropped, cascades too. Takes a superuser; a difference of the schemas tells most of it without.
 TRIGGER = (
@@ -42,19 +43,33 @@ def full_name(table: Mapping[str, Any]) -> str:
     return f"{table['schema']}.{table['name']}"
 
 
+#: The transaction that is under way; what is written from now on is of a later one.
+NOW = "SELECT (txid_current() % 4294967296)::text"
+
+
+def touched(table: Mapping[str, Any], began_at: str) -> str:
+    """The question how many rows a table holds, and how many of them were written since."""
+    return (
+        f"SELECT jsonb_build_object('rows', count(*), 'touched', "
+        f"count(*) FILTER (WHERE age(t.xmin) < age({literal(began_at)}::xid))) "
+        f"FROM ONLY {identifier(table['schema'], table['name'])} AS t"
+    )
+
+
 def changed_tables(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], version_table: str = "alembic_version"
 ) -> list[dict[str, Any]]:
     """Tables that the downgrade dropped, made or changed; of content that is the same nothing is said.
 
     Args:
-        before: each ``schema``, ``name``, ``columns``, ``rows``, ``hash``; where a column is known to go, the hash of
-            the others as ``kept_hash`` and their names as ``kept_columns``.
-        after: the same, afterwards.
+        before: each ``schema``, ``name``, ``columns``, ``rows``, ``hash``.
+        after: the same, with how many rows were ``touched``; ``hash`` only where some were and the columns are the
+        same.
         version_table: changes anyway.
 
     Returns:
-        ``table``, ``what`` (``dropped``, ``made`` or ``changed``), ``rows`` and ``rows_after``, ``columns`` that went.
+        ``table``, ``what`` (``dropped``, ``made`` or ``changed``), ``rows`` and ``rows_after``; of those that changed
+        the ``columns`` that went, those that were ``added``, and whether the ``contents`` of the others differ.
     """
     was = {full_name(item): item for item in before}
     now = {full_name(item): item for item in after}
@@ -70,13 +85,10 @@ def changed_tables(
             continue
         gone = sorted(set(old["columns"]) - set(new["columns"]))
         added = sorted(set(new["columns"]) - set(old["columns"]))
-        if sorted(old.get("kept_columns") or []) == sorted(new["columns"]):
-            same = old["kept_hash"] == new["hash"]
-        else:
-            same = old["columns"] == new["columns"] and old["hash"] == new["hash"]
-        if not same or gone or added or old["rows"] != new["rows"]:
+        contents = bool(new["touched"]) and not (new.get("hash") is not None and new["hash"] == old["hash"])
+        if contents or gone or added or old["rows"] != new["rows"]:
             entry = {"table": name, "what": "changed", "rows": old["rows"], "rows_after": new["rows"]}
-            found.append({**entry, "columns": gone, "added": added, "contents": not same})
+            found.append({**entry, "columns": gone, "added": added, "contents": contents})
     return found
 
 

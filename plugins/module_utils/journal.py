@@ -182,6 +182,17 @@ class State:
             raise RunError(f"Run {run_id} ended as {outcome}: there is nothing of it to undo.")
         if not _journal.pending(records):
             raise RunError(f"Run {run_id} changed nothing that could be undone.")
+        purged = [
+            later
+            for later in runs
+            if later > run_id
+            and any(record["event"] == "purged" and record.get("run") == run_id for record in self.read(later))
+        ]
+        if purged:
+            raise RunError(
+                f"What run {run_id} put aside was purged by run {purged[-1]}: there is nothing to go back to but its "
+                "restore point."
+            )
         later = [
             item["run_id"]
             for item in self.summaries()

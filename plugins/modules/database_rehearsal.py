@@ -263,7 +263,7 @@ class Rehearsal:
         with alembic.Steps(params, name, "downgrade", params["revisions"], params["heads"]) as steps:
             with postgres.connect(self.tools, self.target, name) as session:
                 before = session.json(_schema_lines.query("alembic_version"), self.left())
-                self.keep_hashes(session)
+                self.began_at = session.ask(_rehearsal.NOW)
                 self.check(session)
             steps.ready(min(self.deadline, time.monotonic() + 120))
             began = time.monotonic()
@@ -303,30 +303,18 @@ class Rehearsal:
         result["known_orphans"] = {item["name"]: item["count"] for item in found["orphans"]}
         return wrong
 
-    def keep_hashes(self, session: postgres.Session) -> None:
-        """Of tables that are known to lose columns, what the other columns hold: to be compared afterwards."""
-        going: dict[str, set[str]] = {}
-        for item in self.params["planned"]:
-            if item["kind"] == "column" and item["table"] and item["name"]:
-                going.setdefault(item["table"], set()).add(item["name"])
-        tables = {_rehearsal.full_name(table): table for table in session.json(_content_manifest.TABLES)}
-        for kept in self.kept["tables"]:
-            full = _rehearsal.full_name(kept)
-            columns = going.get(kept["name"], set()) | going.get(full, set())
-            table = tables.get(full)
-            if not columns or table is None or kept["hash"] is None:
-                continue
-            table = {**table, "columns": [name for name in table["columns"] if name not in columns]}
-            records = session.json(_postgres.SERVER)["number"] >= 140000
-            answer = session.json(_content_manifest.content_of(table, True, records), self.left())
-            kept.update(kept_columns=table["columns"], kept_hash=answer["hash"])
-
     def compare(self, session: postgres.Session) -> None:
-        server = session.json(_postgres.SERVER)
+        """Fill in which tables the downgrade dropped or changed."""
+        records = session.json(_postgres.SERVER)["number"] >= 140000
+        kept = {_rehearsal.full_name(table): table for table in self.kept["tables"]}
         tables = session.json(_content_manifest.TABLES)
-        hashed = any(table["hash"] is not None for table in self.kept["tables"])
-        now = postgres.read_content(session, server, tables, hashed, self.deadline)
-        self.result["tables"] = _rehearsal.changed_tables(self.kept["tables"], now["tables"])
+        for table in tables:
+            table.update(session.json(_rehearsal.touched(table, self.began_at), self.left()))
+            former = kept.get(_rehearsal.full_name(table))
+            # Rows that were written anew need not be other rows: a rewrite of the table does that too.
+            if table["touched"] and former and former["hash"] and former["columns"] == table["columns"]:
+                table.update(session.json(_content_manifest.content_of(table, True, records), self.left()))
+        self.result["tables"] = _rehearsal.changed_tables(self.kept["tables"], tables)
         self.result["may_change"] = _rehearsal.may_change(self.result["tables"])
 
     def drift(

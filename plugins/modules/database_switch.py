@@ -268,7 +268,6 @@ class Switch:
                 "owner": facts[self.live]["owner"],
                 "mode": self.params["mode"],
                 "dump": self.params["dump"],
-                "heads": sorted(self.params["heads"]),
                 **self.names._asdict(),
             }
             if self.params["mode"] == "in_place":
@@ -442,9 +441,12 @@ class Switch:
             return {**result, "closed_seconds": 0.0}
         if detail["candidate"] in facts:
             admin.drop(detail["candidate"])
+        # One that was killed while it restored the dump has left it closed.
+        admin.open(self.live)
+        # It was made in the same transaction.
+        if not self.salvaged():
+            return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
-            if databases.heads(session, {}) == detail["heads"]:
-                return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
         result["written_since"] = self.written(detail)
         ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])
@@ -474,6 +476,7 @@ class Switch:
             [program, "--no-subscriptions", "-f", "-", os.path.join(detail["dump"], "dump")],
             *postgres.admin_psql(self.params, self.tools, self.target, name),
             self.deadline,
+            server["number"],
         )
         with postgres.connect(self.tools, self.target, name) as session:
             tables = session.json(_content_manifest.TABLES)
@@ -571,7 +574,7 @@ def main() -> None:
             result = getattr(Switch(module, recorder), module.params["state"])()
     except (PostgresError, alembic.StepsError, RunError, OSError, ValueError) as exc:
         recorder.failed(str(exc))
-        module.fail_json(msg=f"The database {_said(module.params['state'])}: {exc}.".replace("..", "."))
+        module.fail_json(msg=f"The database {_said(module.params)}: {exc}.".replace("..", "."))
     module.exit_json(database=_live(module), **result)
 
 
@@ -580,12 +583,15 @@ def _live(module: AnsibleModule) -> str:
     return postgres.find_target(params["url"], params["env_file"], params["env_key"]).database
 
 
-def _said(state: str) -> str:
+def _said(params: dict[str, Any]) -> str:
+    if params["state"] == "switched" and params["mode"] == "in_place":
+        # What was committed and is not what it should be, only the undo of the run takes back.
+        return "could not be downgraded in place"
     return {
         "switched": "could not be switched, and is as it was",
         "undone": "could not be switched back",
         "purged": "of that run could not be purged",
-    }[state]
+    }[params["state"]]
 
 
 if __name__ == "__main__":

@@ -114,18 +114,10 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import _content_
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import Child, PostgresError
 from ansible_collections.sparklio.rollback.plugins.module_utils.restore_points import artifact, sync_directory
+from ansible_collections.sparklio.rollback.plugins.module_utils.transfer import Watcher, tell, told
 
 #: Part of a database's size that its compressed dump usually has: for the first guess of how much there will be.
 USUAL = 0.2
-#: Seconds after which a dump whose progress nobody looks at is stopped.
-ABANDONED = 90
-
-
-def tell(path: str, **state: Any) -> None:
-    """Leave word of how far it is, for whoever looks, with whom to look for."""
-    with open(f"{path}.tmp", "w", encoding="utf-8") as stream:
-        json.dump({"pid": os.getpid(), **state}, stream)
-    os.replace(f"{path}.tmp", path)
 
 
 class Progress:
@@ -139,7 +131,7 @@ class Progress:
         self.total = sum(sum(sizes) for sizes in self.sizes.values())
         self.done = 0
         self.began = time.monotonic()
-        self.seen = time.time()
+        self.watcher = Watcher(self.path) if self.path else None
 
     def tick(self, child: Child) -> None:
         for line in child.lines():
@@ -162,9 +154,7 @@ class Progress:
 
     def watched(self) -> None:
         """Stop where nobody looks any more: what was started for a playbook must not outlive it for long."""
-        with contextlib.suppress(FileNotFoundError):
-            self.seen = max(self.seen, os.stat(f"{self.path}.seen").st_mtime)
-        if time.time() - self.seen > ABANDONED:
+        if self.watcher and self.watcher.gone():
             raise PostgresError("nobody waits for it any more: ansible-playbook was ended, so the dump was too")
 
 
@@ -397,9 +387,11 @@ def main() -> None:
     )
     params = module.params
     try:
-        if params["progress"]:
-            tell(params["progress"])
-        with postgres.orderly(), Recorder(params["journal"], module.check_mode, "database").heartbeat():
+        with (
+            told(params["progress"]),
+            postgres.orderly(),
+            Recorder(params["journal"], module.check_mode, "database").heartbeat(),
+        ):
             kept = backup(module, params)
     except PostgresError as exc:
         module.fail_json(msg=f"The database was not backed up: {exc}.")
@@ -408,10 +400,6 @@ def main() -> None:
             msg=f"The database was not backed up: {exc.filename or params['dest']} can't be written ({exc.strerror}). "
             "Free some space there, or name another place: -e rollback_backup_dir=…"
         )
-    finally:
-        for name in (params["progress"], f"{params['progress']}.seen") if params["progress"] else ():
-            with contextlib.suppress(OSError):
-                os.unlink(name)
     module.exit_json(changed=True, artifact=kept)
 
 

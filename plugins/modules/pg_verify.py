@@ -40,6 +40,13 @@ options:
         RV(scratch); the next verification drops it, at the latest.
     type: bool
     default: false
+  show_progress:
+    description: Whether to show how far the restore is, about each two seconds, where it takes longer than that.
+    type: bool
+    default: true
+  progress:
+    description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
+    type: path
   disk_factor:
     description: >-
       How much of the size of the database has to be free where the server keeps its data, where that is on this
@@ -118,6 +125,7 @@ seconds:
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -126,6 +134,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     _postgres,
     postgres,
     scratch,
+    transfer,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
@@ -144,6 +153,20 @@ def compare(session: postgres.Session, kept: dict[str, Any], deadline: float) ->
     return _content_manifest.differences(kept, postgres.read_content(session, server, tables, hashed, deadline))
 
 
+def progress(path: str, session: postgres.Session, name: str, about: int) -> Callable[[], None]:
+    """What leaves word of how large the scratch database is by now, and stops where nobody looks any more."""
+    began, watcher = time.monotonic(), transfer.Watcher(path)
+    question = f"SELECT coalesce(pg_database_size({_content_manifest.literal(name)}), 0)"
+
+    def tick() -> None:
+        if watcher.gone():
+            raise PostgresError("nobody waits for it any more: ansible-playbook was ended, so the restore was too")
+        size = int(session.ask(question))
+        transfer.tell(path, done=min(size, about), about=about, seconds=round(time.monotonic() - began, 1))
+
+    return tick
+
+
 def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str], str]:
     """Restore and compare. Returns the content manifest, what differs, what was swept, and the database that stays."""
     spare: set[str] = set()
@@ -158,7 +181,9 @@ def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]
     with scratch.made(params, tools, target, server, kept, INSTEAD, spare) as place:
         try:
             dump = os.path.join(params["path"], "dump")
-            scratch.restore(client, target, place, dump, params["jobs"], deadline)
+            with postgres.connect(tools, target) as session:
+                tick = progress(params["progress"], session, place.name, kept["bytes"]) if params["progress"] else None
+                scratch.restore(client, target, place, dump, params["jobs"], deadline, tick=tick)
         except PostgresError as exc:
             raise Damaged(f"it can't be restored: {exc}") from exc
         with postgres.connect(tools, target, place.name) as session:
@@ -210,6 +235,8 @@ def main() -> None:
             **postgres.ADMIN_SPEC,
             "jobs": {"type": "int", "default": 2},
             "keep": {"type": "bool", "default": False},
+            "show_progress": {"type": "bool", "default": True},
+            "progress": {"type": "path"},
             "disk_factor": {"type": "float", "default": 1.3},
             "deadline": {"type": "float", "default": 7200},
             "journal": JOURNAL_SPEC,
@@ -219,7 +246,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     started = time.monotonic()
-    with postgres.orderly(), Recorder(module.params["journal"], module.check_mode, "database").heartbeat():
+    recorder = Recorder(module.params["journal"], module.check_mode, "database")
+    with transfer.told(module.params["progress"]), postgres.orderly(), recorder.heartbeat():
         result = judge(module.params, module.check_mode)
     module.exit_json(changed=False, seconds=round(time.monotonic() - started, 3), **result)
 

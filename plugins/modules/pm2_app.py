@@ -285,6 +285,11 @@ class App:
         running = [item for item in before["instances"] if item["status"] not in ("stopped", "errored")]
         if before["conflict"]:
             raise Pm2Error(before["conflict"])
+        if not before["installed"]:
+            # Nobody can tell then that nothing runs.
+            raise Pm2Error(
+                f"There is no pm2 at {self.params['executable']}, so nothing was stopped. Name it: rollback_pm2."
+            )
         if not running or self.module.check_mode:
             return {"changed": bool(running), **before, "method": "stop" if running else "none"}
         self.recorder.intent(detail={"method": "stop", "pids": [item["pid"] for item in running]})

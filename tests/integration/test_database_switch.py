@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from application import LINEAR, NO_LEARNINGS, PASSWORD, USER, Application, module, revision
+from application import ENV, LINEAR, NO_LEARNINGS, PASSWORD, USER, Application, module, revision
 
 RUN = "20250115-140000-level3"
 STAMP = "20250115_140000"
@@ -288,6 +288,41 @@ with engine.connect() as connection:
     app.env(fixed.replace("ADDRESS", repr(app.url)))
     switch(app)
     assert app.heads() == ["r1_users"] and f"shop_parked_{STAMP}" in app.databases()
+
+
+def test_an_env_py_that_is_asynchronous_is_led_to_the_copy(app):
+    app.env(
+        """
+import asyncio
+import os
+from alembic import context
+from sqlalchemy import pool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def migrate(connection):
+    context.configure(connection=connection, target_metadata=None, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+async def run():
+    engine = create_async_engine(os.environ["DATABASE_URL"], poolclass=pool.NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(migrate)
+    await engine.dispose()
+
+asyncio.run(run())
+"""
+    )
+    switch(app)
+    assert app.heads() == ["r1_users"] and f"shop_parked_{STAMP}" in app.databases()
+
+
+def test_a_version_table_in_a_schema_of_its_own(app):
+    app.sql(f"CREATE SCHEMA meta AUTHORIZATION {USER}; ALTER TABLE alembic_version SET SCHEMA meta")
+    configured = "target_metadata=None, version_table_schema='meta'"
+    app.env(ENV.replace("target_metadata=None", configured))
+    switch(app, may_change=["meta.alembic_version", "public.learnings"])
+    assert app.sql("SELECT version_num FROM meta.alembic_version") == "r1_users"
 
 
 def test_an_env_py_that_gets_elsewhere_all_the_same_runs_nothing_there(app):

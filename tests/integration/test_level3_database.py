@@ -139,6 +139,9 @@ def test_who_is_connected_and_who_migrates(ready, app, cluster):
         assert not found["can_terminate"]
         (hidden,) = [item for item in found["sessions"] if not item["terminable"]]
         assert (hidden["user"], hidden["state"]) == ("postgres", None)
+        # Nor may one who may end everybody else's.
+        cluster.sql(f'GRANT pg_signal_backend TO "{app.role}"')
+        assert [item["user"] for item in ready()["sessions"] if not item["terminable"]] == ["postgres"]
         assert len(ready(version_table="other.alembic_version")["migrating"]) == 2
         waiting.stop()
         migration.ask("ROLLBACK")
@@ -314,6 +317,8 @@ def test_foreign_keys_are_looked_behind(integrity, app):
     counts = {item["name"]: item["count"] for item in found["orphans"]}
     found = integrity(known_orphans=counts)
     assert found["verdict"] == "pass" and "as before" in found["evidence"]
+    # A key that was validated is not excused by its name.
+    assert len([item for item in integrity(known=list(counts))["orphans"] if not item["known"]]) == len(counts)
     counts["simple_fk on 보관.표"] = 1
     assert [item["name"] for item in integrity(known_orphans=counts)["orphans"] if not item["known"]] == [
         "simple_fk on 보관.표"
@@ -341,7 +346,10 @@ def test_what_is_not_valid_or_was_never_validated(integrity, app, cluster):
     assert [(item["name"], item["validated"]) for item in found["orphans"]] == [("user_fk on dup", False)]
     found = integrity(known=[*names, "dup_x on dup"])
     assert found["verdict"] == "pass" and found["orphans"][0]["known"], found
-    assert integrity(known=names)["verdict"] == "fail"
+    found = integrity(known=names, want_schema=True)
+    assert found["verdict"] == "fail"
+    (line,) = [line for line in found["schema"] if line.startswith("index dup_x on dup\t")]
+    assert line.endswith(" (invalid)")
 
 
 def test_what_can_not_be_checked_never_passes(integrity, app, cluster):
@@ -531,12 +539,14 @@ def point(call, app, cluster, tmp_path):
     """A restore point with the database of the application, whose role may set its own odd defaults."""
     app.sql(TABLES)
     cluster.sql(
-        f"ALTER ROLE \"{app.role}\" SET datestyle = 'German'; ALTER ROLE \"{app.role}\" SET statement_timeout = '40ms'"
+        f"ALTER ROLE \"{app.role}\" SET datestyle = 'German'; ALTER ROLE \"{app.role}\" SET statement_timeout = '1s'"
     )
     backups = tmp_path / "backups"
     place = backups / POINT
     place.mkdir(parents=True, mode=0o700)
-    kept = call(pg_backup, url=app.url, dest=str(place / "database"))["artifact"]
+    found = call(pg_backup, url=app.url, dest=str(place / "database"))
+    assert "artifact" in found, found
+    kept = found["artifact"]
     manifest = {
         **{
             "version": 1,
@@ -730,6 +740,9 @@ def test_killed_in_the_middle_nothing_of_the_table_is_there(bring, app, cluster,
                 time.sleep(0.05)
             else:
                 raise AssertionError("it did not get as far as writing")
+            # Longer than its role would let it.
+            time.sleep(1.2)
+            assert cluster.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {writing}") == "1"
         finally:
             running.kill()
             running.wait()

@@ -76,7 +76,10 @@ def test_without_progress_it_is_called_as_any_module(monkeypatch, more):
 
 def test_a_module_that_was_killed_is_noticed_and_one_late_answer_is_no_death(monkeypatch):
     first, dead = look(done=1, about=2, seconds=1), look(gone=True, done=1, about=2, seconds=1)
-    assert Controller(monkeypatch, [first, dead, dead]).run() == {"failed": True, "msg": pg_backup.KILLED}
+    assert Controller(monkeypatch, [first, dead, dead]).run() == {
+        "failed": True,
+        "msg": "The database was not backed up: it was killed on the host. Run it again.",
+    }
     controller = Controller(monkeypatch, [first, dead, look(DONE)])
     assert controller.run() == DONE
     assert "kill -0 77" in controller.commands[1]
@@ -84,7 +87,7 @@ def test_a_module_that_was_killed_is_noticed_and_one_late_answer_is_no_death(mon
 
 def test_what_the_wrapper_says_of_a_dead_module(monkeypatch):
     controller = Controller(monkeypatch, [look({"failed": True, "cmd": "x", "msg": "Traceback"})])
-    assert controller.run()["msg"] == pg_backup.KILLED
+    assert controller.run()["msg"] == "The database was not backed up: it was killed on the host. Run it again."
 
 
 def test_a_host_that_is_out_of_reach_for_a_while(monkeypatch):

@@ -231,3 +231,78 @@ def test_the_newest_cut_off_run_is_the_unfinished_one(state):
     assert state.unfinished()["run_id"] == "20250102-000000-a"
     with open(state.journal_path("20250102-000000-a")) as stream:
         assert all(json.loads(row)["run_id"] == "20250102-000000-a" for row in stream)
+
+
+def over(state, run_id, outcome="rolled_back", *more, level=3, steps=("database", "checkout")):
+    """A run that is over, and what its journal holds."""
+    state.acquire(run_id, "kim", 300)
+    state.append(run_id, "run", level=level, **{"from": {"tag": "v2"}, "to": {"tag": "v1"}})
+    for name in steps:
+        state.append(run_id, "step", act="switch", step=name, status="intent")
+        state.append(run_id, "step", act="switch", step=name, status="done")
+    for event, fields in more:
+        state.append(run_id, event, **fields)
+    if outcome:
+        state.append(run_id, "end", outcome=outcome)
+    state.release(run_id)
+
+
+A, B, C = (f"2025011{day}-140000-level3" for day in (5, 6, 7))
+
+
+@pytest.mark.parametrize("outcome", ["rolled_back", "held"])
+def test_a_run_that_holds_can_be_taken_back(state, outcome):
+    over(state, A, outcome)
+    assert state.may_reopen(A) == A
+
+
+def test_only_a_run_that_there_is_can_be_taken_back(state):
+    with pytest.raises(RunError, match=r"no run '20250117-140000-level3' here\. Runs that still hold: none"):
+        state.may_reopen(C)
+    over(state, A)
+    over(state, B, "reverted")
+    with pytest.raises(RunError, match=rf"Runs that still hold: {A}\.$"):
+        state.may_reopen(C)
+    with pytest.raises(RunError, match=r"There is no run '\.\./x' here"):
+        state.may_reopen("../x")
+
+
+@pytest.mark.parametrize("outcome", ["reverted", "undone", "abandoned", "refused", "purged"])
+def test_a_run_that_was_taken_back_is_not_taken_back_again(state, outcome):
+    over(state, A, outcome)
+    with pytest.raises(RunError, match=f"Run {A} ended as {outcome}: there is nothing of it to undo"):
+        state.may_reopen(A)
+
+
+@pytest.mark.parametrize("steps", [(), ("checkout",)])
+def test_a_run_that_left_nothing_can_t_be_taken_back(state, steps):
+    undone = [("undo", {"step": name, "status": "done"}) for name in steps]
+    over(state, A, "held", *undone, steps=steps)
+    with pytest.raises(RunError, match=f"Run {A} changed nothing that could be undone"):
+        state.may_reopen(A)
+
+
+def test_of_several_runs_the_last_is_taken_back_first(state):
+    over(state, A)
+    over(state, B, level=1, steps=("checkout",))
+    # What came to nothing, or changed nothing, is in nobody's way.
+    over(state, C, "reverted")
+    over(state, "20250118-140000-deploy", "backed_up", steps=())
+    with pytest.raises(RunError, match=f"Run {B} changed the system after run {A}: undo that one first"):
+        state.may_reopen(A)
+    assert state.may_reopen(B) == B
+    state.acquire(B, "kim", 300)
+    for name in ("checkout",):
+        state.append(B, "undo", step=name, status="done")
+    state.append(B, "end", outcome="undone")
+    state.release(B)
+    assert state.may_reopen(A) == A
+
+
+def test_a_run_whose_database_was_purged_is_refused_before_anything_is_stopped(state):
+    over(state, A)
+    over(state, B, "purged", ("purged", {"run": A, "what": ["shop_parked"]}), steps=())
+    with pytest.raises(RunError, match=f"What run {A} put aside was purged by run {B}.*restore point"):
+        state.may_reopen(A)
+    over(state, C)
+    assert state.may_reopen(C) == C

@@ -121,3 +121,29 @@ def run(left, reached, outcome="rolled_back"):
 )
 def test_a_release_is_bad_when_a_rollback_left_it_for_an_older_one(runs, bad):
     assert _journal.left_because_bad(runs) == bad
+
+
+@pytest.mark.parametrize(
+    ("events", "outcome"),
+    [
+        ([], None),
+        ([{"event": "end", "outcome": "rolled_back"}], "rolled_back"),
+        # Opened again: it is not over, and whatever dies from here on is to be resumed.
+        ([{"event": "end", "outcome": "rolled_back"}, {"event": "reopened"}], None),
+        ([{"event": "end", "outcome": "rolled_back"}, {"event": "reopened"}, {"event": "act", "act": "undo"}], None),
+        (
+            [{"event": "end", "outcome": "held"}, {"event": "reopened"}, {"event": "end", "outcome": "undone"}],
+            "undone",
+        ),
+    ],
+)
+def test_a_run_that_is_opened_again_is_not_over(events, outcome):
+    records = [step("database", "intent"), *events]
+    assert _journal.ended(records) == outcome
+    assert _journal.summary(records)["outcome"] == outcome
+
+
+def test_a_release_that_was_left_and_come_back_to_by_an_undo_is_not_bad():
+    left = {"from": {"tag": "v2", "date": 2}, "to": {"tag": "v1", "date": 1}}
+    assert _journal.left_because_bad([{**left, "outcome": "rolled_back"}]) == ["v2"]
+    assert _journal.left_because_bad([{**left, "outcome": "undone"}]) == []

@@ -74,3 +74,63 @@ def test_the_shown_address_has_no_credentials():
 def test_another_database_on_the_same_server():
     target = _postgres_url.parse("postgresql://u:p@h/sparklio_v4")
     assert target.environment("scratch")["PGDATABASE"] == "scratch"
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+WORDS = st.text("aZ0 ?/@:&=#%.'한-", max_size=6)
+
+
+@st.composite
+def addresses(draw):
+    """Addresses that SQLAlchemy takes: with their parts encoded or, as far as it takes them, as they are."""
+    user, password = draw(st.one_of(st.none(), NAMES)), draw(st.one_of(st.none(), NAMES, WORDS))
+    raw = draw(st.booleans())
+    who = ""
+    if user is not None:
+        said = password if raw else quote(password or "", "")
+        who = quote(user, "") + ("" if password is None else f":{said}") + "@"
+    host = draw(st.sampled_from(["", "h", "db.example:5432", "[::1]", "[2001:db8::1]:6432", "%2Fvar%2Frun"]))
+    database = draw(st.one_of(st.none(), NAMES))
+    query = draw(
+        st.lists(
+            st.sampled_from(
+                ["sslmode=require", "host=/run/pg", "host=one:1", "host=two:2", "port=5433", "user=u2", "ssl=true",
+                 "application_name=a%26b", "dbname=q", "db%6Eame=q2", "options=-c%20work_mem%3D5MB"]
+            ),
+            max_size=3,
+        )
+    )  # fmt: skip
+    path = "" if database is None else "/" + quote(database, "")
+    return f"{draw(st.sampled_from(['postgresql', 'postgres', 'postgresql+asyncpg']))}://{who}{host}{path}" + (
+        "?" + "&".join(query) if query else ""
+    )
+
+
+@given(addresses(), NAMES)
+def test_an_address_with_another_database_differs_in_nothing_else(url, database):
+    try:
+        before = _postgres_url.parse(url)
+    except _postgres_url.UrlError:
+        with pytest.raises(_postgres_url.UrlError):
+            _postgres_url.with_database(url, database)
+        return
+    assert _postgres_url.parse(_postgres_url.with_database(url, database)) == before._replace(database=database)
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("postgresql+psycopg://u:p@h:1/shop?sslmode=require", "postgresql+psycopg://u:p@h:1/new%2Fone?sslmode=require"),
+        ("postgresql://u:p@/shop?host=/run/pg&dbname=other", "postgresql://u:p@/new%2Fone?host=/run/pg"),
+        ("postgresql://u:a?b@h?dbname=shop", "postgresql://u:a?b@h/new%2Fone"),
+        (" postgresql:///shop\n", "postgresql:///new%2Fone"),
+    ],
+)
+def test_only_the_database_of_an_address_is_another(url, wanted):
+    assert _postgres_url.with_database(url, "new/one") == wanted
+
+
+@pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql://u:p@h"])
+def test_what_is_no_address_gets_no_database(url):
+    with pytest.raises(_postgres_url.UrlError):
+        _postgres_url.with_database(url, "new")

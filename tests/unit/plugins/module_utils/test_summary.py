@@ -134,3 +134,102 @@ def test_of_several_hosts_the_worst_speaks():
     assert (lost["serves"], lost["hosts"]["b"]["outcome"]) == (None, "unreachable")
     assert any(line.startswith("b: unreachable, serves unproven") for line in _summary.lines(lost))
     assert _summary.of_hosts({"a": good, "b": good})["serves"] == good["serves"]
+
+
+LEVEL3 = {**PLAN, "level": 3}
+AGAIN = "ansible-playbook -i INVENTORY playbooks/level3.yml"
+
+
+def test_a_database_that_was_put_aside_is_named_with_what_can_be_done_with_it():
+    switched = {"parked": "shop_parked_1", "closed_seconds": 3.42, "copy_seconds": 2.61, "swap_seconds": 0.0214}
+    found = outcome(plan=LEVEL3, switched=switched)
+    assert found["outcome"] == "rolled_back"
+    lines = _summary.lines(found)
+    assert "the former database is kept as / 이전 데이터베이스: shop_parked_1" in lines
+    assert "nobody could write for 3.4 s (copy 2.6 s, swap 0.021 s)" in lines
+    assert any(line.endswith(f"to take it back: {AGAIN} -e undo=r1") for line in lines)
+    assert any(line.endswith(f"{AGAIN} -e purge=r1") for line in lines)
+    # What every rollback is followed by stays.
+    assert "playbooks/monitor.yml" in found["next"][0]
+
+
+def test_what_was_dropped_in_place_is_named():
+    found = outcome(plan=LEVEL3, switched={"parked": "", "salvage": "shop_salvage_1", "closed_seconds": 1.0})
+    lines = _summary.lines(found)
+    assert "what was dropped is kept in schema / 삭제된 데이터 보관: shop_salvage_1" in lines
+    assert any("restores the dump of this run" in line and "-e undo=r1" in line for line in lines)
+    assert any("-e purge=r1" in line for line in lines) and not any("nobody could write" in line for line in lines)
+
+
+@pytest.mark.parametrize("facts", [{}, {"switched": {}}, {"switched": None}])
+def test_without_a_database_nothing_is_said_of_one(facts):
+    found = outcome(**facts)
+    assert found["details"] == [] and not any("purge" in text for text in found["next"])
+
+
+UNDOING = {"pending": ["database"], "undone": True, "resumed": {"run_id": "r1"}, "reopened": True}
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [(["users: 7 inserted, 3 updated", "new: 1 deleted"], "users: 7 inserted, 3 updated; new: 1 deleted"),
+     ([], "nothing"), (None, "nothing")],
+)  # fmt: skip
+def test_an_undo_tells_what_was_written_meanwhile(written, says):
+    found = outcome(
+        failure("record", "Run r1 is taken back, as asked."),
+        **UNDOING,
+        kept_database="shop_undone_1",
+        written_since=written,
+        undo_verdicts=[{"name": "database", "verdict": "pass", "critical": True, "evidence": "at r2"}],
+    )
+    assert (found["outcome"], found["serves"], found["close"], found["verdict"]) == ("undone", "v2", True, "pass")
+    lines = _summary.lines(found)
+    assert lines[0] == "UNDONE, as asked / 요청에 따라 되돌림" and any(line.startswith("✓ database") for line in lines)
+    assert "what served meanwhile is kept as / 그동안의 데이터베이스: shop_undone_1" in lines
+    assert f"written to it since / 그동안 변경된 행: {says}" in lines
+
+
+def test_an_undo_without_another_database_tells_of_none():
+    found = outcome(failure("record"), **UNDOING)
+    assert (found["outcome"], found["details"]) == ("undone", [])
+    assert outcome(failure("switch"), **{**UNDOING, "reopened": False})["outcome"] == "resumed"
+
+
+def test_an_undo_that_fails_is_to_be_resumed():
+    found = outcome(failure("record"), **{**UNDOING, "undone": False, "undo_failure": "it is gone"})
+    assert (found["outcome"], found["close"]) == ("failed", False) and "it is gone" in found["message"]
+
+
+def test_an_undo_that_is_refused_changes_nothing():
+    found = outcome(failure("check", "Run r1 ended as undone."), plan={}, reopened=True)
+    assert (found["outcome"], found["message"]) == ("refused", "Run r1 ended as undone.")
+
+
+def test_a_reverted_schema_tells_what_was_written_too():
+    found = outcome(failure("validate"), pending=["database"], undone=True, kept_database="u", written_since=["t: 1 x"])
+    assert found["outcome"] == "reverted" and any("t: 1 x" in line for line in _summary.lines(found))
+
+
+def test_a_held_schema_goes_back_by_the_undo_of_its_run():
+    """Level 1 would refuse: the code from before can't run on the schema that is kept."""
+    found = outcome(failure("validate"), pending=["database"], plan=LEVEL3)
+    assert found["outcome"] == "held" and found["next"] == [f"to go back: {AGAIN} -e undo=r1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "headline"),
+    [("purged", "PURGED / 보관된 데이터베이스 삭제 완료"), ("approved", "APPROVED, nothing was changed")],
+)
+def test_what_ends_early_is_told_as_it_is(name, headline):
+    found = outcome(finished={"outcome": name, "message": "Dropped: shop_parked_1."}, plan={})
+    assert (found["outcome"], found["close"]) == (name, True)
+    lines = _summary.lines(found)
+    assert lines[0].startswith(headline) and "why: Dropped: shop_parked_1." in lines
+
+
+def test_of_several_hosts_one_that_is_undone_does_not_hide_a_failure():
+    undone, bad = outcome(failure("record"), **UNDOING), outcome(failure("switch"), pending=["x"], undone=False)
+    assert _summary.of_hosts({"a": undone, "b": bad})["outcome"] == "failed"
+    for name in ("undone", "purged", "approved"):
+        assert _summary.of_hosts({"a": {**undone, "outcome": name}, "b": outcome()})["outcome"] in (name, "rolled_back")

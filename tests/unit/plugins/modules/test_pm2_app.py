@@ -143,3 +143,47 @@ def test_variables_that_pm2_keeps_are_told(pm2, tmp_path, monkeypatch):
     found = pm2("observed", apps=apps, variables=asked)
     assert (found["inherited"], found["overridden"]) == (["A"], ["B"])
     assert pm2("observed", apps=apps)["inherited"] == []
+
+
+def stopping(pm2, *apps, breaks="stopped", **options):
+    """pm2 keeps an application that it stopped in its list."""
+    return pm2("stopped", apps=list(apps), breaks=breaks, **options)
+
+
+def test_all_instances_are_stopped(pm2):
+    apps = [instance(1, pm2.chdir), instance(2, pm2.chdir)]
+    assert stopping(pm2, *apps, check=True)["method"] == "stop" and pm2.calls() == [] and pm2.records() == []
+    found = stopping(pm2, *apps, notice=NOTICE)
+    assert found["changed"] and found["method"] == "stop" and pm2.calls() == [["stop", "sparklio-frontend"]]
+    assert {item["status"] for item in found["instances"]} == {"stopped"}
+    # An undo has to start what may be stopped: the intent is there first.
+    assert [(item["step"], item["status"]) for item in pm2.records()] == [
+        ("sparklio-frontend", "intent"),
+        ("sparklio-frontend", "done"),
+    ]
+    assert pm2.records()[0]["detail"] == {"method": "stop", "pids": [1, 2]}
+    assert len(_journal.pending(pm2.records())) == 1
+
+
+@pytest.mark.parametrize("status", ["stopped", "errored"])
+def test_what_is_down_already_is_not_stopped_again(pm2, status):
+    found = stopping(pm2, instance(0, pm2.chdir, status=status))
+    assert (found["changed"], found["method"], pm2.calls(), pm2.records()) == (False, "none", [], [])
+
+
+def test_an_instance_that_is_about_to_start_is_stopped_too(pm2):
+    apps = [instance(0, pm2.chdir, status="stopped"), instance(2, pm2.chdir, status="waiting restart")]
+    assert stopping(pm2, *apps)["changed"] and pm2.records()[0]["detail"]["pids"] == [2]
+
+
+def test_a_stop_that_fails_is_said(pm2, tmp_path):
+    found = stopping(pm2, instance(1, pm2.chdir), breaks="exit")
+    assert found["failed"] and "pm2 stop sparklio-frontend exited with 1: [PM2][ERROR]" in found["msg"]
+    assert pm2.records()[-1]["status"] == "failed" and len(_journal.pending(pm2.records())) == 1
+    found = stopping(pm2, instance(1, tmp_path))
+    assert found["failed"] and f"runs in {tmp_path}" in found["msg"] and pm2.calls() == []
+
+
+def test_a_stop_without_a_pm2_is_a_failure(pm2, tmp_path):
+    found = pm2("stopped", executable=str(tmp_path / "none"))
+    assert found["failed"] and f"no pm2 at {tmp_path}/none, so nothing was stopped" in found["msg"]

@@ -131,3 +131,54 @@ def test_a_run_that_died_before_any_change_only_leaves_its_lock(call, state_dir)
     assert call(run_journal, state_dir=state_dir, run_id=first)["outcome"] == "abandoned"
     # The next one need not wait for the lock to grow old.
     assert call(run_lock, state_dir=state_dir)["run_id"] != first
+
+
+@pytest.fixture
+def over(call, state_dir):
+    """A run that is over and holds."""
+    run_id = call(run_lock, state_dir=state_dir, level="level3", owner="kim")["run_id"]
+    run = {"event": "run", "level": 3, "from": {"tag": "v2"}, "to": {"tag": "v1"}}
+    intent = {**INTENT, "step": "database", "detail": {"oid": 16384}}
+    ended = {"event": "end", "outcome": "rolled_back"}
+    call(run_journal, state_dir=state_dir, run_id=run_id, records=[run, *records(intent), ended])
+    call(run_lock, state_dir=state_dir, state="absent", run_id=run_id)
+    return run_id
+
+
+def test_a_run_that_is_over_is_opened_again(call, state_dir, over):
+    found = call(run_lock, check=True, state_dir=state_dir, reopen=over)
+    assert found["run_id"] == over and State(state_dir).read(over)[-1]["event"] == "end"
+    found = call(run_lock, state_dir=state_dir, reopen=over, owner="lee")
+    assert (found["run_id"], found["resumed"]["level"], found["history"]) == (over, 3, [])
+    assert [(item["step"], item["detail"]) for item in found["pending"]] == [("database", {"oid": 16384})]
+    last = State(state_dir).read(over)[-1]
+    assert (last["event"], last["owner"]) == ("reopened", "lee")
+    # While it is taken back nobody else begins, not even the same undo.
+    assert "of lee is under way" in call(run_lock, state_dir=state_dir, reopen=over)["msg"]
+
+
+def test_a_second_undo_is_refused(call, state_dir, over):
+    call(run_lock, state_dir=state_dir, reopen=over)
+    undone = {"event": "undo", "act": "undo", "step": "database", "status": "done"}
+    call(run_journal, state_dir=state_dir, run_id=over, records=[undone, {"event": "end", "outcome": "undone"}])
+    call(run_lock, state_dir=state_dir, state="absent", run_id=over)
+    for check in (True, False):
+        found = call(run_lock, check=check, state_dir=state_dir, reopen=over)
+        assert found["failed"] and f"Run {over} ended as undone" in found["msg"]
+    assert State(state_dir).holder() is None
+
+
+def test_one_that_is_killed_while_it_is_taken_back_is_resumed(call, state_dir, over):
+    call(run_lock, state_dir=state_dir, reopen=over)
+    past = time.time() - 400
+    os.utime(os.path.join(state_dir, "lock"), (past, past))
+    refused = call(run_lock, state_dir=state_dir)
+    assert f"Run {over} was cut off" in refused["msg"] and "playbooks/resume.yml" in refused["msg"]
+    found = call(run_lock, state_dir=state_dir, resume=True)
+    assert found["run_id"] == over and [item["step"] for item in found["pending"]] == ["database"]
+
+
+def test_an_unknown_run_is_not_opened_and_leaves_no_lock(call, state_dir, over):
+    found = call(run_lock, state_dir=state_dir, reopen="20200101-000000-level3")
+    assert found["failed"] and over in found["msg"] and State(state_dir).holder() is None
+    assert call(run_lock, state_dir=state_dir, reopen=over, resume=True)["failed"]

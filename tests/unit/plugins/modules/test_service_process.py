@@ -423,3 +423,47 @@ def test_workers_under_a_parent_that_read_the_file_are_not_replaced_one_by_one(a
     reap(app.begin("--workers", "2", "--env-file", str(tmp_path / ".env")))
     assert app(check=True)["method"] == "reload"
     assert app(check=True, renew={"files": [str(tmp_path / ".env")], "keys": []})["method"] == "restart"
+
+
+def test_it_is_stopped_and_starts_again_as_it_was(app):
+    item = app.begin(MARK="mine")
+    reap(item)
+    assert app("stopped", check=True)["changed"] and app.get()[1] == str(item.pid) and app.records() == []
+    found = app("stopped")
+    assert found["changed"] and (found["running"], found["method"]) == (False, "stop")
+    assert not process.connects("127.0.0.1", app.port)
+    # An undo has to start what may be stopped: the intent is there first.
+    assert [record["status"] for record in app.records()] == ["intent", "done"]
+    assert app.records()[0]["detail"] == {"method": "stop", "pid": item.pid}
+    assert [record["step"] for record in _journal.pending(app.records())] == ["backend"]
+    again = app("stopped")
+    assert (again["changed"], again["method"], len(app.records())) == (False, "none", 2)
+    assert app("observed")["running"] is False
+    # How it ran is known although nothing was observed before it was stopped.
+    assert app("replaced")["running"] and app.get()[0] == "mine"
+
+
+def test_workers_are_stopped_with_their_parent(app):
+    reap(app.begin("--workers", "2"))
+    assert len(app("observed")["workers"]) == 2
+    assert app("stopped")["changed"]
+    left = [item for item in process.everything() if item.cwd == str(app.chdir) and "app.main:app" in item.argv]
+    assert left == [] and not process.connects("127.0.0.1", app.port)
+
+
+def test_one_that_ignores_a_stop_is_killed_in_the_end(app):
+    app.mode("stubborn")
+    reap(app.begin())
+    assert app("stopped", stop_timeout=1)["changed"] and not process.connects("127.0.0.1", app.port)
+
+
+def test_somebody_else_on_the_port_is_not_stopped(app):
+    item = app.begin(name="other:app")
+    found = app("stopped")
+    assert found["failed"] and f"Port {app.port} is held by process {item.pid} (" in found["msg"]
+    assert item.poll() is None and _journal.pending(app.records()) == []
+
+
+def test_a_stop_outside_of_a_run_is_not_journaled(app):
+    reap(app.begin())
+    assert app("stopped", journal=None)["changed"] and app.records() == []

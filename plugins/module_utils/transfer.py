@@ -1,0 +1,48 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far a long piece of work is, left in a file for an action plugin that looks there now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+#: Seconds after which work whose progress nobody looks at is stopped.
+ABANDONED = 90
+
+
+def tell(path: str, **state: Any) -> None:
+    """Leave word of how far it is, for whoever looks, with whom to look for."""
+    with open(f"{path}.tmp", "w", encoding="utf-8") as stream:
+        json.dump({"pid": os.getpid(), **state}, stream)
+    os.replace(f"{path}.tmp", path)
+
+
+@contextlib.contextmanager
+def told(path: str | None) -> Iterator[None]:
+    """Have the files there while work is done, where somebody wants to know of it, and not afterwards."""
+    if path:
+        tell(path)
+    try:
+        yield
+    finally:
+        for name in (path, f"{path}.seen") if path else ():
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+class Watcher:
+    """Who waits for the work. Whoever looks touches a file beside that of the progress."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.seen = path, time.time()
+
+    def gone(self) -> bool:
+        """Whether nobody has looked for so long that nobody waits any more."""
+        with contextlib.suppress(FileNotFoundError):
+            self.seen = max(self.seen, os.stat(f"{self.path}.seen").st_mtime)
+        return time.time() - self.seen > ABANDONED

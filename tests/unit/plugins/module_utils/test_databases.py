@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _databases
+from hypothesis import given
+from hypothesis import strategies as st
+
+RUN = "20250115-140000-level3"
+RUNS = st.from_regex(r"\A\d{8}-\d{6}-level3(-\d{1,3})?\Z")
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(
+    lambda name: len(name.encode()) <= 63
+)
+ODD = ['s"hop', "o'shop", "sh\\op", "브랜드 데이터", 'a"; DROP DATABASE b; --']
+
+
+def test_databases_are_called_by_what_served_and_when():
+    assert _databases.names("shop", RUN) == (
+        "shop_candidate_20250115_140000",
+        "shop_parked_20250115_140000",
+        "shop_undone_20250115_140000",
+        "shop_salvage_20250115_140000",
+    )
+    # Two runs of one second.
+    assert _databases.names("shop", f"{RUN}-2").parked == "shop_parked_20250115_140000_2"
+
+
+@given(NAMES, RUNS)
+def test_names_fit_and_differ_whatever_the_database_is_called(live, run):
+    found = _databases.names(live, run)
+    assert len(set(found)) == 4
+    for name, word in zip(found, found._fields, strict=True):
+        # The server would cut a longer one, and within a character.
+        assert len(name.encode()) <= 63
+        kept, _middle, stamp = name.rpartition(f"_{word}_")
+        assert live.startswith(kept) and stamp and re.fullmatch(r"[0-9_]+", stamp)
+        assert len(kept.encode()) + 3 >= min(len(live.encode()), 63 - len(name.encode()) + len(kept.encode()))
+
+
+def test_a_name_is_cut_between_characters():
+    found = _databases.names("가" * 21, RUN)
+    assert found.parked == "가" * 13 + "_parked_20250115_140000" and len(found.parked.encode()) == 62
+
+
+@given(RUNS)
+def test_a_comment_says_whose_a_database_is(run):
+    assert _databases.run_of(_databases.PARKED.format(run=run)) == run
+    assert _databases.run_of(_databases.UNDONE.format(run=run)) == run
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        None,
+        "",
+        "The shop's own database",
+        _databases.CANDIDATE.format(run=RUN),
+        "sparklio.rollback: what served before run ",
+        f"copy of sparklio.rollback: what served before run {RUN}",
+        f"what served before run {RUN}; purge it on purpose",
+    ],
+)
+def test_what_bears_another_comment_is_nobody_s(comment):
+    assert _databases.run_of(comment) is None
+
+
+def renamed(statements, there):
+    """What the databases are called after these statements, comments and all, or AssertionError as the server would."""
+    there = {name: dict(item) for name, item in there.items()}
+    for text in statements:
+        names = [name.replace('""', '"') for name in re.findall(r'"((?:[^"]|"")*)"', text.partition(" IS ")[0])]
+        assert names[0] in there, text
+        if " RENAME TO " in text:
+            assert names[1] not in there, text
+            there[names[1]] = there.pop(names[0])
+        elif " ALLOW_CONNECTIONS " in text:
+            there[names[0]]["open"] = text.endswith(" true")
+        else:
+            there[names[0]]["comment"] = text.partition(" IS ")[2]
+    return there
+
+
+@pytest.mark.parametrize("live", ["shop", *ODD])
+def test_two_databases_change_their_names(live):
+    names = _databases.names(live, RUN)
+    there = {live: {"oid": 1, "open": False}, names.candidate: {"oid": 2, "open": False}, "other": {"oid": 3}}
+    mark = _databases.PARKED.format(run=RUN)
+    assert renamed(_databases.swap(live, names.candidate, names.parked, mark, "it's ours"), there) == {
+        names.parked: {"oid": 1, "open": False, "comment": f"'{mark}'"},
+        live: {"oid": 2, "open": True, "comment": "'it''s ours'"},
+        "other": {"oid": 3},
+    }
+
+
+def test_a_database_without_a_comment_gets_none():
+    assert 'COMMENT ON DATABASE "shop" IS NULL' in _databases.swap("shop", "new", "old", "mark", None)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        (_databases.allow('s"h', False), 'ALTER DATABASE "s""h" ALLOW_CONNECTIONS false'),
+        (_databases.comment("a\\b", "it's"), "COMMENT ON DATABASE \"a\\b\" IS 'it''s'"),
+        (
+            _databases.copy('s"h', "c'd", "o w", 150000),
+            'CREATE DATABASE "c\'d" OWNER "o w" TEMPLATE "s""h" STRATEGY file_copy',
+        ),
+        (_databases.copy("a", "b", "c", 140012), 'CREATE DATABASE "b" OWNER "c" TEMPLATE "a"'),
+        (_databases.terminate("o'b"), "datname = 'o''b'"),
+        (_databases.sessions("o\\b"), "datname = E'o\\\\b'"),
+        (_databases.lock("o'b"), "hashtextextended('sparklio.rollback switch o''b', 0)"),
+        (_databases.found("o'b", ["c"]), "d.datname IN ('o''b', 'c')"),
+        (_databases.version_heads('s"x', "v"), 'FROM "s""x"."v"'),
+        (_databases.version_heads(None, "v"), 'FROM "v"'),
+        (_databases.migrating("v'n"), "c.relname = 'v''n'"),
+    ],
+)
+def test_names_are_quoted(statement, says):
+    assert says in statement
+
+
+def test_a_database_is_looked_for_by_a_number_only():
+    assert _databases.by_oid(16384).endswith("oid = 16384")
+    with pytest.raises(ValueError):
+        _databases.by_oid("1 OR true")
+
+
+def table(name, *columns, schema="public"):
+    return {"schema": schema, "name": name, "columns": list(columns)}
+
+
+TABLES = [
+    table("users", "id", "name", "profile"),
+    table("learnings", "id"),
+    table("log", "at", "text"),
+    table("users", "id", "profile", schema="archive"),
+]
+KEYS = {"public.users": ["id"], "archive.users": ["id"]}
+
+
+def salvaged(*lost, tables=TABLES, keys=KEYS):
+    first, *rest = _databases.salvage(
+        "kept", tables, [{"table": name, "column": column} for name, column in lost], keys
+    )
+    assert first == 'CREATE SCHEMA "kept"'
+    return rest
+
+
+@pytest.mark.parametrize(
+    ("lost", "statements"),
+    [
+        ([("learnings", None)], ['CREATE TABLE "kept"."learnings" AS TABLE "public"."learnings"']),
+        (
+            [("public.users", "profile")],
+            ['CREATE TABLE "kept"."users.profile" AS SELECT "id", "profile" FROM "public"."users"'],
+        ),
+        # Without a key, the row's place in the table says which is which.
+        (
+            [("log", "text")],
+            ['CREATE TABLE "kept"."log.text" AS SELECT ctid::text, "text" FROM "public"."log"'],
+        ),
+        # The key itself goes: what is left of it is not enough.
+        (
+            [("public.users", "id")],
+            ['CREATE TABLE "kept"."users.id" AS SELECT ctid::text, "id" FROM "public"."users"'],
+        ),
+        (
+            [("archive.users", None)],
+            ['CREATE TABLE "kept"."archive.users" AS TABLE "archive"."users"'],
+        ),
+        # All of it holds its columns too.
+        (
+            [("learnings", "id"), ("public.learnings", None)],
+            ['CREATE TABLE "kept"."learnings" AS TABLE "public"."learnings"'],
+        ),
+        (
+            [("public.users", "profile"), ("public.users", "profile")],
+            ['CREATE TABLE "kept"."users.profile" AS SELECT "id", "profile" FROM "public"."users"'],
+        ),
+        ([("nothing", None), ("users", "nothing")], []),
+    ],
+)
+def test_what_is_lost_is_copied_aside(lost, statements):
+    assert salvaged(*lost) == statements
+
+
+def test_what_is_copied_aside_is_quoted():
+    odd = table('t"x', "k k", 'c"; --')
+    assert salvaged(('t"x', 'c"; --'), tables=[odd], keys={'public.t"x': ["k k"]}) == [
+        'CREATE TABLE "kept"."t""x.c""; --" AS SELECT "k k", "c""; --" FROM "public"."t""x"'
+    ]
+
+
+def test_nothing_is_copied_aside_under_a_name_that_is_taken():
+    """The server cuts a name after 63 bytes, and would say that the table exists: in the middle of the downgrade."""
+    long = "가" * 20
+    tables = [table(long, "원본", "사본"), table("a", "b"), table("b", "x", schema="a"), table("a.b", "x")]
+    lost = [(long, "원본"), (long, "사본"), ("a", "b"), ("a.b", None)]
+    made = [re.match(r'CREATE TABLE "kept"\."(.*?)" AS', text)[1] for text in salvaged(*lost, tables=tables)]
+    assert len(made) == 5 and len({name.encode()[:63] for name in made}) == 5
+    assert all(len(name.encode()) <= 63 for name in made)
+
+
+def test_rows_are_counted_by_the_table_s_full_name():
+    text = _databases.rows([table("us'ers"), table('o"x', schema="a")])
+    assert "'public.us''ers' AS name" in text and 'FROM ONLY "a"."o""x"' in text
+    assert _databases.rows([]) == "SELECT '{}'::jsonb"
+
+
+BEFORE = {"public.users": 200, "public.learnings": 5}
+
+
+@pytest.mark.parametrize(
+    ("after", "may", "says"),
+    [
+        (BEFORE, [], []),
+        ({"public.users": 191, "public.learnings": 5}, [], ["table public.users has 191 rows, 200 before"]),
+        ({"public.users": 191}, ["public.users", "public.learnings"], []),
+        ({"public.users": 200}, [], ["table public.learnings is gone"]),
+        ({**BEFORE, "public.new": 0}, [], ["table public.new came up"]),
+        (
+            {"public.new": 0},
+            ["public.new"],
+            ["table public.learnings is gone", "table public.users is gone"],
+        ),
+    ],
+)
+def test_rows_that_should_have_been_left_alone(after, may, says):
+    assert _databases.row_changes(BEFORE, after, may) == says
+
+
+@pytest.mark.parametrize(
+    ("kept", "now", "says"),
+    [
+        ({"public.users": [200, 3, 1]}, {"public.users": [200, 3, 1]}, []),
+        (
+            {"public.users": [200, 3, 1]},
+            {"public.users": [207, 6, 2]},
+            ["users: 7 inserted, 3 updated, 1 deleted"],
+        ),
+        ({"public.users": [200, 3, 1]}, {"public.users": [200, 4, 1]}, ["users: 1 updated"]),
+        # A table that has come since, and one of another schema.
+        ({}, {"public.new": [2, 0, 0], "a.users": [0, 0, 4]}, ["a.users: 4 deleted", "new: 2 inserted"]),
+        # The server crashed and began to count anew: no more can be said than what it knows.
+        ({"public.users": [200, 3, 1]}, {"public.users": [5, 0, 0]}, ["users: 5 inserted"]),
+        ({"public.users": [200, 3, 1]}, {"public.users": [300, 0, 0]}, ["users: 300 inserted"]),
+        ({"public.users": [200, 3, 1]}, {}, []),
+    ],
+)
+def test_rows_written_since(kept, now, says):
+    assert _databases.written_since(kept, now) == says
