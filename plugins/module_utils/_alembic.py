@@ -209,4 +209,4 @@ def judge(answer: dict[str, Any], expected: Iterable[str] | None = None) -> tupl
         wanted, source = set(expected), "expected was"
     if heads != wanted:
         return "fail", f"{at}, but {source} {_listed(wanted)}"
-    return "pass", f"{at}, as {source}"
+    return "pass", f"{at}, as {'expected' if expected is not None else source}"

@@ -108,6 +108,22 @@ def scratch_prefix(database: str) -> str:
     return f"{kept}_verify_"
 
 
+def only_unknown_settings(lines: Sequence[str]) -> bool:
+    """Whether all that pg_restore could not do was to make settings that an older server does not know.
+
+    A newer client begins each connection with its own, such as ``SET transaction_timeout = 0;``. That it says at the
+    end how many errors it passed over, those of its workers not counted, proves that it came so far.
+    """
+    failed = [line.partition("Command was: ")[2].strip() for line in lines if "Command was: " in line]
+    passed_over = [re.search(r"errors ignored on restore: (\d+)$", line.strip()) for line in lines]
+    counts = [int(match[1]) for match in passed_over if match]
+    return (
+        len(counts) == 1
+        and 0 < counts[0] <= len(failed) == sum("error: " in line for line in lines)
+        and all(re.fullmatch(r"SET [a-z_]+ = [^;']+;", command) for command in failed)
+    )
+
+
 def _items(value: str) -> list[str]:
     """The items of a list as PostgreSQL keeps it: ``public, "$user"``."""
     found = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^,"]+))\s*(?:,|$)', value)

@@ -226,6 +226,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             serves=before,
             verdict="pass",
             verdicts=list(facts.get("undo_verdicts") or []),
+            next=_drop_undone(run, facts),
         )
     elif facts.get("undone"):
         result.update(
@@ -233,6 +234,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             message=f"{after} failed in act {act}{where}: {why}",
             serves=before,
             undo_verdicts=list(facts.get("undo_verdicts") or []),
+            next=_drop_undone(run, facts),
         )
     elif facts.get("undone") is False:
         result.update(
@@ -291,6 +293,16 @@ def _written(facts: Mapping[str, Any]) -> list[str]:
     return [
         f"what served meanwhile is kept as / 그동안의 데이터베이스: {facts['kept_database']}",
         f"written to it since / 그동안 변경된 행: {'; '.join(written) or 'nothing'}",
+    ]
+
+
+def _drop_undone(run: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """How what served meanwhile is dropped, where it was put aside."""
+    if not facts.get("kept_database"):
+        return []
+    return [
+        "once nobody needs what was written meanwhile any more: ansible-playbook -i INVENTORY playbooks/level3.yml "
+        f"-e purge={run.get('id')}"
     ]
 
 

@@ -326,7 +326,18 @@ def admin_psql(
     return [tools.psql()], environment(target, database), target.password
 
 
-def pipe(source: list[str], command: list[str], env: dict[str, str], secret: str | None, deadline: float) -> None:
+#: What a client of version 17 begins with, and an older server does not know.
+_UNKNOWN = b"\nSET transaction_timeout = 0;\n"
+
+
+def pipe(
+    source: list[str],
+    command: list[str],
+    env: dict[str, str],
+    secret: str | None,
+    deadline: float,
+    number: int,
+) -> None:
     """Let psql run in one transaction what a program writes, or raise PostgresError.
 
     Args:
@@ -335,16 +346,24 @@ def pipe(source: list[str], command: list[str], env: dict[str, str], secret: str
         env: psql's environment, which says where to connect.
         secret: what is taken out of messages.
         deadline: by the monotonic clock.
+        number: version number of the server.
     """
     with tempfile.TemporaryFile() as said:
         options = {"stderr": said, "start_new_session": True}
         writer = subprocess.Popen(source, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options)
         psql = subprocess.Popen(
             [*command, "-X", "-q", "-w", "-1", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"],
-            **{"stdin": writer.stdout, "stdout": subprocess.DEVNULL, "env": env},
+            **{"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "env": env},
             **options,
         )
-        writer.stdout.close()  # type: ignore[union-attr]
+
+        def carry() -> None:
+            with contextlib.suppress(OSError), writer.stdout, psql.stdin:  # type: ignore[union-attr]
+                head = writer.stdout.read(1 << 16)  # type: ignore[union-attr]
+                psql.stdin.write(head if number >= 170000 else head.replace(_UNKNOWN, b"\n", 1))  # type: ignore[union-attr]
+                shutil.copyfileobj(writer.stdout, psql.stdin, 1 << 20)  # type: ignore[arg-type]
+
+        threading.Thread(target=carry, daemon=True).start()
         try:
             codes = [process.wait(max(0.1, deadline - time.monotonic())) for process in (psql, writer)]
         except subprocess.TimeoutExpired:
@@ -418,9 +437,13 @@ class Child:
         self.seen += len(whole)
         return whole.decode("utf-8", "replace").splitlines()
 
-    def _why(self, code: int) -> str:
+    def all_lines(self) -> list[str]:
+        """All that it said."""
         self.said.seek(0)
-        lines = self.said.read().decode("utf-8", "replace").splitlines()
+        return self.said.read().decode("utf-8", "replace").splitlines()
+
+    def _why(self, code: int) -> str:
+        lines = self.all_lines()
         wrong = [line for line in lines if "error:" in line or "fatal:" in line.lower() or "detail:" in line]
         text = one_line(mask(" ".join(wrong or lines[-3:]), self.hidden))
         return text or f"{self.name} ended with exit code {code} and no message"
@@ -485,6 +508,85 @@ def read_content(
     except PostgresError as exc:
         raise PostgresError(f"what the database holds can't be read: {exc}", exc.state) from exc
     return _content_manifest.manifest(server, tables, sequences, large_objects, extensions, objects, settings)
+
+
+def copy_rows(
+    tools: Tools,
+    target: _postgres_url.Target,
+    source: str,
+    reading: list[str],
+    writing: tuple[str, str],
+    deadline: float,
+) -> None:
+    """Copy rows from one database to another in one transaction, or raise PostgresError and leave nothing.
+
+    The writer's transaction ends by the statement that follows the rows. That is only sent when the reader ended well:
+    whatever is cut off before, even by our own death, is rolled back.
+
+    Args:
+        source: name of the database that is read.
+        reading: statements that write the rows to standard output.
+        writing: what stands in front of the rows, and what follows them.
+    """
+    psql = [tools.psql(), "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"]
+    asked = [part for statement in reading for part in ("-c", statement)]
+    with tempfile.TemporaryFile() as read_errors, tempfile.TemporaryFile() as write_errors:
+        reader = subprocess.Popen(
+            [*psql, *asked],
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": read_errors},
+            env=environment(target, source),
+        )
+        writer = subprocess.Popen(
+            psql,
+            **{"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": write_errors},
+            env=environment(target),
+        )
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            reader.kill()
+            writer.kill()
+
+        timer = threading.Timer(max(0.1, deadline - time.monotonic()), stop)
+        timer.start()
+        try:
+            complete = _transfer(reader, writer, writing)
+        finally:
+            timer.cancel()
+            for process in (reader, writer):
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+        if complete:
+            return
+        if late.is_set():
+            raise PostgresError("it was not done in time and was stopped; give it a longer deadline")
+        errors = read_errors if reader.returncode not in (0, -9, -13) else write_errors
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace")
+        hidden = [target.password] if target.password else []
+        raise PostgresError(one_line(mask(said, hidden)) or "psql ended without a message")
+
+
+def _transfer(reader: subprocess.Popen, writer: subprocess.Popen, writing: tuple[str, str]) -> bool:
+    """Pass the rows on. Returns whether both ended well."""
+    rows, to = reader.stdout, writer.stdin
+    try:
+        to.write(writing[0].encode())
+        for block in iter(lambda: rows.read(1 << 18), b""):
+            to.write(block)
+        if reader.wait():
+            writer.kill()
+            return False
+        to.write(writing[1].encode())
+        to.close()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            to.close()
+        writer.wait()
+        return False
+    return writer.wait() == 0
 
 
 def free(path: str) -> int:

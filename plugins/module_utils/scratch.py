@@ -28,11 +28,13 @@ CURE = (
 
 
 class Made(NamedTuple):
-    """A scratch database that was made, the extensions that are in it already, and what was swept before."""
+    """A scratch database that was made, the extensions that are in it already, what was swept before, and the server's
+    version number."""
 
     name: str
     extensions: list[dict[str, Any]]
     swept: list[str]
+    number: int
 
 
 class Damaged(Exception):
@@ -201,7 +203,7 @@ def made(
             if extensions:
                 with postgres.admin_session(params, tools, target, name) as inside:
                     make_extensions(inside, server["user"], extensions)
-            yield Made(name, extensions, swept)
+            yield Made(name, extensions, swept, server["number"])
         finally:
             if name not in (spare or ()):
                 scratch.drop(name)
@@ -226,6 +228,8 @@ def restore(
         tick: called now and then meanwhile, and may raise.
     """
     program, env = f"{client.directory}/pg_restore", postgres.environment(target, place.name)
+    # A newer client makes settings that this server does not know; nothing else may fail.
+    newer = client.version[0] > place.number // 10000
     with tempfile.TemporaryDirectory() as folder:
         wanted = os.path.join(folder, "wanted")
         lines = contents(client, dump, env, deadline)
@@ -233,15 +237,21 @@ def restore(
         names = [item["name"] for item in place.extensions]
         with open(wanted, "w", encoding="utf-8") as to:
             to.writelines(choose(_postgres.without(lines, names, schemas)))
-        postgres.Child(
+        child = postgres.Child(
             [
                 *(program, "-w", f"-j{jobs}", "--no-owner", "--no-privileges", "--no-publications"),
-                *("--no-subscriptions", "--no-security-labels", "--no-tablespaces", "--exit-on-error"),
+                *("--no-subscriptions", "--no-security-labels", "--no-tablespaces"),
+                *([] if newer else ["--exit-on-error"]),
                 *(*options, "-L", wanted, "-d", place.name, dump),
             ],
             env,
             target.password,
-        ).wait(deadline, tick)
+        )
+        try:
+            child.wait(deadline, tick)
+        except PostgresError:
+            if not (newer and _postgres.only_unknown_settings(child.all_lines())):
+                raise
 
 
 def contents(client: _postgres.Client, dump: str, env: dict[str, str], deadline: float) -> list[str]:

@@ -476,6 +476,7 @@ class Switch:
             [program, "--no-subscriptions", "-f", "-", os.path.join(detail["dump"], "dump")],
             *postgres.admin_psql(self.params, self.tools, self.target, name),
             self.deadline,
+            server["number"],
         )
         with postgres.connect(self.tools, self.target, name) as session:
             tables = session.json(_content_manifest.TABLES)

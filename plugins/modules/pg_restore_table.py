@@ -119,12 +119,8 @@ seconds:
   sample: 2.1
 """
 
-import contextlib
 import json
 import os
-import subprocess
-import tempfile
-import threading
 import time
 from typing import Any
 
@@ -139,8 +135,6 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     restore_points,
     scratch,
 )
-from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
-from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
 
@@ -229,84 +223,6 @@ def prepare(
     return found, types
 
 
-def copy(
-    tools: postgres.Tools,
-    target: Any,
-    source: str,
-    reading: list[str],
-    writing: tuple[str, str],
-    deadline: float,
-) -> None:
-    """Copy rows from one database to another in one transaction, or raise PostgresError and leave nothing.
-
-    The writer's transaction ends by the statement that follows the rows. That is only sent when the reader ended well:
-    whatever is cut off before, even by our own death, is rolled back.
-
-    Args:
-        source: name of the database that is read.
-        reading: statements that write the rows to standard output.
-        writing: what stands in front of the rows, and what follows them.
-    """
-    psql = [tools.psql(), "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"]
-    asked = [part for statement in reading for part in ("-c", statement)]
-    with tempfile.TemporaryFile() as read_errors, tempfile.TemporaryFile() as write_errors:
-        reader = subprocess.Popen(
-            [*psql, *asked],
-            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": read_errors},
-            env=postgres.environment(target, source),
-        )
-        writer = subprocess.Popen(
-            psql,
-            **{"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": write_errors},
-            env=postgres.environment(target),
-        )
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            reader.kill()
-            writer.kill()
-
-        timer = threading.Timer(max(0.1, deadline - time.monotonic()), stop)
-        timer.start()
-        try:
-            complete = transfer(reader, writer, writing)
-        finally:
-            timer.cancel()
-            for process in (reader, writer):
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
-        if late.is_set():
-            raise PostgresError("it was not done in time and was stopped; give it a longer deadline")
-        if not complete:
-            errors = read_errors if reader.returncode not in (0, -9, -13) else write_errors
-            errors.seek(0)
-            said = errors.read().decode("utf-8", "replace")
-            hidden = [target.password] if target.password else []
-            raise PostgresError(one_line(mask(said, hidden)) or "psql ended without a message")
-
-
-def transfer(reader: subprocess.Popen, writer: subprocess.Popen, writing: tuple[str, str]) -> bool:
-    """Pass the rows on. Returns whether both ended well."""
-    rows, to = reader.stdout, writer.stdin
-    try:
-        to.write(writing[0].encode())
-        for block in iter(lambda: rows.read(1 << 18), b""):
-            to.write(block)
-        if reader.wait():
-            writer.kill()
-            return False
-        to.write(writing[1].encode())
-        to.close()
-    except BrokenPipeError:
-        with contextlib.suppress(OSError):
-            to.close()
-        writer.wait()
-        return False
-    return writer.wait() == 0
-
-
 def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Restore the table, or raise Refused or PostgresError."""
     deadline = time.monotonic() + params["deadline"]
@@ -348,7 +264,9 @@ def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                 _restore_table.before(schema, table["name"], columns, text),
                 _restore_table.after(schema, table, made["primary_key"], binary, note, server["number"] >= 140000),
             )
-            copy(tools, target, place.name, _restore_table.read_out(table, columns, text), writing, deadline)
+            postgres.copy_rows(
+                tools, target, place.name, _restore_table.read_out(table, columns, text), writing, deadline
+            )
         answer = live.ask(_restore_table.described(table["schema"], table["name"]))
         now = json.loads(answer) if answer else None
         steps, notes = _restore_table.next_steps(schema, table, columns, text, now)

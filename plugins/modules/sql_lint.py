@@ -33,10 +33,10 @@ options:
   exclude:
     description: >-
       Rules whose findings are left out. By default those for migrations of a live database that may be run twice: a
-      schema rollback changes a copy, once.
+      schema rollback changes a copy, once; and that for the transaction which Alembic writes around each revision.
     type: list
     elements: str
-    default: [prefer-robust-stmts, require-lock-timeout, require-statement-timeout]
+    default: [prefer-robust-stmts, require-lock-timeout, require-statement-timeout, transaction-nesting]
   pg_version:
     description: Version of the server, such as V(15.0).
     type: str

@@ -539,12 +539,14 @@ def point(call, app, cluster, tmp_path):
     """A restore point with the database of the application, whose role may set its own odd defaults."""
     app.sql(TABLES)
     cluster.sql(
-        f"ALTER ROLE \"{app.role}\" SET datestyle = 'German'; ALTER ROLE \"{app.role}\" SET statement_timeout = '40ms'"
+        f"ALTER ROLE \"{app.role}\" SET datestyle = 'German'; ALTER ROLE \"{app.role}\" SET statement_timeout = '1s'"
     )
     backups = tmp_path / "backups"
     place = backups / POINT
     place.mkdir(parents=True, mode=0o700)
-    kept = call(pg_backup, url=app.url, dest=str(place / "database"))["artifact"]
+    found = call(pg_backup, url=app.url, dest=str(place / "database"))
+    assert "artifact" in found, found
+    kept = found["artifact"]
     manifest = {
         **{
             "version": 1,
@@ -738,6 +740,9 @@ def test_killed_in_the_middle_nothing_of_the_table_is_there(bring, app, cluster,
                 time.sleep(0.05)
             else:
                 raise AssertionError("it did not get as far as writing")
+            # Longer than its role would let it.
+            time.sleep(1.2)
+            assert cluster.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {writing}") == "1"
         finally:
             running.kill()
             running.wait()

@@ -161,7 +161,7 @@ def test_restored_it_is_what_was_kept_while_others_write():
     )
     shell(f"sudo -n -u postgres bash -c '{writer.replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}' >/dev/null 2>&1 &")
     kept = backup()
-    assert kept.get("changed"), kept
+    assert kept.get("changed"), kept.get("msg")
     artifact = kept["artifact"]
     meta = artifact["meta"]
     assert meta["missing"] == []

@@ -138,6 +138,8 @@ def look(names: list[str]) -> None:
     print(f"{sum(map(len, kept.values()))} rows kept, {len(told)} acknowledged since, looked for in {', '.join(names)}")
     if not kept["users"] or not kept["workflows"]:
         sys.exit("nothing was kept, so nothing could be missed")
+    if not told:
+        sys.exit("nobody wrote since, so nothing could be missed")
     if wrong:
         sys.exit("; ".join(wrong[:10]) + f" ({len(wrong)} in all)")
 

@@ -5,7 +5,7 @@ newest() { find ~/sparklio_ai_marketing_studio.rollback/runs -maxdepth 1 -name '
 before=$(newest)
 for _ in $(seq 6000); do
   run=$(newest)
-  if [ "$run" != "$before" ] && grep -q '"step": *"database"' "$run/journal.jsonl" 2> /dev/null; then break; fi
+  if [ "$run" != "$before" ] && grep -q '"event": *"step".*"step": *"database"' "$run/journal.jsonl" 2> /dev/null; then break; fi
   sleep 0.1
 done
 sleep 3

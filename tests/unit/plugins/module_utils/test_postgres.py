@@ -127,3 +127,29 @@ def test_progress_in_one_line():
     )
     assert _transfer.line("database", 0, 160_000_000, 3.0) == "database: 0 bytes of about 160.0 MB, 0:03 so far"
     assert "of about 200.0 MB, about 0:00 left" in _transfer.line("database", 200_000_000, 160_000_000, 6.0)
+
+
+UNKNOWN = [
+    "pg_restore: while INITIALIZING:",
+    'pg_restore: error: could not execute query: ERROR:  unrecognized configuration parameter "transaction_timeout"',
+    "Command was: SET transaction_timeout = 0;",
+]
+FAILED = ["pg_restore: error: could not execute query: ERROR:  no", "Command was: CREATE TABLE public.users (id int);"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "only"),
+    [
+        ([*UNKNOWN, "pg_restore: warning: errors ignored on restore: 1"], True),
+        ([*UNKNOWN, *UNKNOWN, "pg_restore: warning: errors ignored on restore: 1"], True),
+        # It was killed before its end, or something else failed as well, or did without a command.
+        (UNKNOWN, False),
+        ([*UNKNOWN, *FAILED, "pg_restore: warning: errors ignored on restore: 2"], False),
+        ([*UNKNOWN, "pg_restore: error: COPY failed", "pg_restore: warning: errors ignored on restore: 2"], False),
+        ([*UNKNOWN[:2], "Command was: SET a = 'x'; DROP TABLE b;", "x: errors ignored on restore: 1"], False),
+        (["pg_restore: error: connection to server failed"], False),
+        ([], False),
+    ],
+)
+def test_settings_of_a_newer_client_are_all_that_may_fail(lines, only):
+    assert _postgres.only_unknown_settings(lines) is only

@@ -18,7 +18,8 @@ DROP = {
 def test_findings_come_in_the_order_of_revisions_with_lines_from_one():
     other = {**DROP, "file": "/x/0000.sql", "line": 7, "level": "Error", "rule_name": "syntax-error"}
     robust = {**DROP, "rule_name": "prefer-robust-stmts"}
-    found = squawk.parse(json.dumps([DROP, {**DROP, "line": 0}, other, robust]), "", ["가", "b"])
+    around = {**DROP, "rule_name": "transaction-nesting"}
+    found = squawk.parse(json.dumps([DROP, {**DROP, "line": 0}, other, robust, around]), "", ["가", "b"])
     assert [(item["revision"], item["rule"], item["level"], item["line"]) for item in found] == [
         ("가", "syntax-error", "error", 8),
         ("b", "ban-drop-column", "warning", 1),

@@ -69,6 +69,16 @@ def test_a_held_configuration_goes_back_to_what_was_kept():
     assert any("20250115T000000Z-level2" in line and "복원 지점" in line for line in _summary.lines(found))
 
 
+@pytest.mark.parametrize("resumed", [True, False])
+def test_what_served_until_the_undo_is_kept_and_how_it_is_dropped_is_told(resumed):
+    kept = {"kept_database": "app_undone_1", "written_since": ["users: 3 inserted"], "undone": True}
+    found = outcome(failure("validate"), resumed=resumed, **kept)
+    told = "\n".join(_summary.lines(found))
+    assert "그동안의 데이터베이스: app_undone_1" in told and "users: 3 inserted" in told
+    assert "playbooks/level3.yml -e purge=r1" in found["next"][0]
+    assert outcome(failure("validate"), resumed=resumed, undone=True)["next"] == []
+
+
 def test_a_held_schema_goes_back_by_its_run():
     switched = {"parked": "app_parked_1", "closed_seconds": 3.0, "copy_seconds": 1.0, "swap_seconds": 0.01}
     found = outcome(
