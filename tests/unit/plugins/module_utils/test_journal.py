@@ -288,6 +288,7 @@ def test_of_several_runs_the_last_is_taken_back_first(state):
     # What came to nothing, or changed nothing, is in nobody's way.
     over(state, C, "reverted")
     over(state, "20250118-140000-deploy", "backed_up", steps=())
+    over(state, "20250119-140000-level1", "rolled_back", steps=())
     with pytest.raises(RunError, match=f"Run {B} changed the system after run {A}: undo that one first"):
         state.may_reopen(A)
     assert state.may_reopen(B) == B
