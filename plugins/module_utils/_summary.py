@@ -152,7 +152,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Decide what a run came to.
 
     Args:
-        facts: ``level``, ``check_mode``, ``failures`` (each ``host``, ``act``, ``task``, ``message``), ``finished``
+        facts: ``level``, ``check_mode``, ``plans`` (whether there was only a plan to make), ``failures`` (each ``host``, ``act``, ``task``, ``message``), ``finished``
             (``outcome`` and ``message`` of a run that ended early, or None), ``undone`` (True, False, or None when
             nothing was taken back), ``undo_failure``, ``pending`` (names of steps), ``on_failure``, ``resumed``,
             ``current`` (the release found at the start), ``plan``,
@@ -193,7 +193,14 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         if finished:
             result.update(outcome=finished["outcome"], message=finished["message"], serves=before)
         elif facts.get("check_mode"):
-            result.update(outcome="planned", serves=before, next=["run it without --check"], branch=None, run_dir=None)
+            further = ["run it without --check"]
+            if facts.get("plans"):
+                again = "ansible-playbook -i INVENTORY playbooks/{}.yml, with the same -e"
+                further = [
+                    f"to agree to it: {again.format('plan')} and -e approve_as=NAME",
+                    f"to do it: {again.format('level3')}",
+                ]
+            result.update(outcome="planned", serves=before, next=further, branch=None, run_dir=None)
         else:
             result.update(
                 outcome="rolled_back",

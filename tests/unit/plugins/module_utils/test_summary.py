@@ -227,3 +227,12 @@ def test_of_several_hosts_one_that_is_undone_does_not_hide_a_failure():
     assert _summary.of_hosts({"a": undone, "b": bad})["outcome"] == "failed"
     for name in ("undone", "purged", "approved"):
         assert _summary.of_hosts({"a": {**undone, "outcome": name}, "b": outcome()})["outcome"] in (name, "rolled_back")
+
+
+def test_a_plan_says_how_to_agree_to_it_and_how_to_do_it():
+    facts = {"level": "level3", "check_mode": True, "plans": True, "failures": [], "plan": {"from": {"name": "v2"}}}
+    outcome = _summary.outcome({**facts, "finished": None})
+    assert outcome["outcome"] == "planned" and outcome["serves"] == "v2"
+    assert any("plan.yml" in text and "approve_as=" in text for text in outcome["next"])
+    assert any("level3.yml" in text for text in outcome["next"])
+    assert _summary.outcome({**facts, "plans": False, "finished": None})["next"] == ["run it without --check"]
