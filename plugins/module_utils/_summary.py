@@ -153,7 +153,8 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         facts: ``level``, ``check_mode``, ``plans`` (whether there was only a plan to make), ``failures`` (each
-            ``host``, ``act``, ``task``, ``message``), ``finished`` (``outcome`` and ``message`` of a run that ended early, or None), ``undone`` (True, False, or None when
+            ``host``, ``act``, ``task``, ``message``), ``finished`` (``outcome`` and ``message`` of a run that ended
+            early, or None), ``undone`` (True, False, or None when
             nothing was taken back), ``undo_failure``, ``pending`` (names of steps), ``on_failure``, ``resumed``,
             ``current`` (the release found at the start), ``plan``,
             ``run`` (``id``, ``dir``), ``branch``, ``restore_point`` (where what was there before is kept),
