@@ -367,7 +367,8 @@ class Switch:
         wanted = sorted(self.params["target_heads"])
         if heads != wanted:
             raise PostgresError(
-                f"it is at {', '.join(heads) or 'no revision'} and not at {', '.join(wanted) or 'no revision'}"
+                f"the downgraded database is at {', '.join(heads) or 'no revision'}, not at "
+                f"{', '.join(wanted) or 'no revision'}"
             )
         after = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
         after = {name: rows for name, rows in after.items() if not self.is_kept(name)}
@@ -379,7 +380,7 @@ class Switch:
             got = session.json(_schema_lines.query(table), self.left())
             wrong += _schema_lines.differences(kept, [line for line in got if self.names.salvage not in line])
         if wrong:
-            raise PostgresError(f"it is not what the rehearsal came to: {'; '.join(wrong[:5])}")
+            raise PostgresError(f"the downgraded database is not what the rehearsal came to: {'; '.join(wrong[:5])}")
 
     # --- undone -------------------------------------------------------------------------------------------------------
 

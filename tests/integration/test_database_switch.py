@@ -444,7 +444,10 @@ def test_a_schema_other_than_the_rehearsed_one_does_not_serve(app, tmp_path):
     before = state(app)
     kept = tmp_path / "schema.json"
     kept.write_text(json.dumps(["table public.nothing"]))
-    assert "the copy is not what the rehearsal came to" in switch(app, fails=True, schema_file=str(kept))["msg"]
+    assert (
+        "the downgraded database is not what the rehearsal came to"
+        in switch(app, fails=True, schema_file=str(kept))["msg"]
+    )
     as_before(app, before)
 
 
