@@ -140,7 +140,8 @@ def with_database(url: str, database: str) -> str:
     """
     parse(url)
     match = _URL.fullmatch(url.strip())
-    assert match is not None
+    if match is None:
+        raise UrlError("it is no URL")
     items = [item for item in (match["query"] or "").split("&") if item]
     query = "&".join(item for item in items if unquote(item.partition("=")[0]) != "dbname")
     # Not by the next "/" or "?": a password may hold them.
