@@ -12,8 +12,7 @@ description:
   - The database that serves is never downgraded. It is closed, copied as files, and the copy is downgraded with the
     application's own Alembic, in its own virtual environment, and checked. Then both change their names in one
     transaction. The former database stays under the name C(<database>_parked_<time of the run>), closed, until it is
-    purged on
-    purpose.
+    purged on purpose.
   - Whatever fails before the names change leaves the former database serving, and the copy is dropped.
   - V(undone) lets the former database serve again, from wherever a run was cut off. What served meanwhile is kept as
     C(<database>_undone_<time of the run>), and how many rows were written to it since is reported.
@@ -59,9 +58,8 @@ options:
     description:
       - V(copy) downgrades a copy. V(in_place) downgrades the database itself, for one that is too big to copy, or that
         subscriptions or replication slots belong to. It does so in one transaction, and what that drops is copied
-        into a schema
-        C(<database>_salvage_<time of the run>) in the same transaction. A revision that leaves the transaction is
-        refused.
+        into a schema C(<database>_salvage_<time of the run>) in the same
+        transaction. A revision that leaves the transaction is refused.
       - What it waits for longer than O(lock_timeout) it gives up, and tries again.
       - V(undone) restores O(dump) into a new database then, and lets that serve.
     type: str
@@ -236,8 +234,6 @@ class Switch:
     def connect(self, wait: float = 0.0):
         return databases.connect(self.params, self.tools, self.target, time.monotonic() + wait)
 
-    # --- switched -----------------------------------------------------------------------------------------------------
-
     def look(self) -> dict[str, Any]:
         """What the database is like while it serves. Refuses while somebody else changes its schema."""
         with postgres.connect(self.tools, self.target) as session:
@@ -251,8 +247,7 @@ class Switch:
     def switched(self) -> dict[str, Any]:
         found = self.look()
         with self.connect() as admin:
-            if admin.server["system"] != found["server"]["system"]:
-                raise PostgresError("the administrator's connection leads to another server than the application's")
+            postgres.same_server(admin.server, found["server"])
             if not admin.server["createdb"]:
                 raise PostgresError(f"{admin.server['user']} may not make databases. {databases.CURE}")
             facts = admin.facts(*self.names)
@@ -382,8 +377,6 @@ class Switch:
         if wrong:
             raise PostgresError(f"the downgraded database is not what the rehearsal came to: {'; '.join(wrong[:5])}")
 
-    # --- undone -------------------------------------------------------------------------------------------------------
-
     def undone(self) -> dict[str, Any]:
         detail = self.params["detail"] or {}
         if detail.get("unneeded") or not detail.get("oid"):
@@ -496,8 +489,6 @@ class Switch:
         except PostgresError as exc:
             return [f"not known: {exc}"]
         return _databases.written_since(detail["activity"], now)
-
-    # --- purged -------------------------------------------------------------------------------------------------------
 
     def purged(self) -> dict[str, Any]:
         with self.connect() as admin:
