@@ -120,6 +120,16 @@ def _listening_inodes(port: int) -> dict[str, int]:
     return found
 
 
+def _open_files(pid: int) -> set[str]:
+    """What a process has open, as far as it can be seen. A busy one closes connections while it is looked at."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    return found
+
+
 def listeners(port: int) -> tuple[list[Process], set[int]]:
     """Processes that listen on a TCP port, and the user ids of sockets whose process may not be seen."""
     if not HAS_PROC:
@@ -141,13 +151,11 @@ def listeners(port: int) -> tuple[list[Process], set[int]]:
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
-        with contextlib.suppress(OSError):
-            held = {os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")} & links
-            if held:
-                item = get(int(name))
-                if item:
-                    found.append(item)
-                    seen |= held
+        held = _open_files(int(name)) & links
+        item = get(int(name)) if held else None
+        if item:
+            found.append(item)
+            seen |= held
     hidden = {uid for inode, uid in inodes.items() if f"socket:[{inode}]" not in seen}
     return found, hidden
 

@@ -297,6 +297,13 @@ def test_workers_are_replaced_without_refusing_a_connection(app):
     assert again["method"] == "restart" and again["pid"] != item.pid
 
 
+def test_one_that_closes_a_connection_while_it_is_looked_at_is_seen_as_well(app, monkeypatch):
+    item, listed = app.begin(), os.listdir
+    gone = str(2**20)
+    monkeypatch.setattr(os, "listdir", lambda path=".": [gone, *listed(path)] if "/fd" in str(path) else listed(path))
+    assert [found.pid for found in process.listeners(app.port)[0]] == [item.pid]
+
+
 def test_workers_that_are_not_replaced_are_a_failure(app):
     app.begin("--workers", "2")
     app.mode("frozen")
