@@ -1,7 +1,7 @@
 """How long a backup of a database takes, and how large it is: against the runbook's ``pg_dump sparklio_v4 > file``.
 
 Both run in turns on the sandbox's app host, on a database of their own that is dropped at the end. BENCH_INVENTORY
-names another host, BENCH_POSTGRESQL_BIN the directory there with the programs of another client, one that can do lz4.
+names another host, BENCH_POSTGRESQL_BIN the directory there with the programs of another client, one that can do zstd.
 """
 
 from __future__ import annotations

@@ -167,12 +167,13 @@ def _output(command: list[str], env: dict[str, str] | None = None, seconds: floa
     return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
-def can_lz4(client: _postgres.Client) -> bool:
-    """Whether its pg_dump was built with lz4: it says so before it connects anywhere."""
+def can_compress(client: _postgres.Client, method: str) -> bool:
+    """Whether its pg_dump was built with that method: it says so before it connects anywhere."""
     with tempfile.TemporaryDirectory() as scratch:
         env = {**os.environ, "PGHOST": scratch, "LC_ALL": "C"}
         said = _output(
-            [f"{client.directory}/pg_dump", "-w", "-Fd", "-Zlz4", "-f", f"{scratch}/probe", "-d", "probe"], env
+            [f"{client.directory}/pg_dump", "-w", "-Fd", f"-Z{method}", "-f", f"{scratch}/probe", "-d", "probe"],
+            env,
         )
     return "ompress" not in said and "connection" in said
 

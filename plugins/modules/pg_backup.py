@@ -9,8 +9,8 @@ module: pg_backup
 short_description: Dump the application's PostgreSQL database, with a list of what it holds
 version_added: "0.1.0"
 description:
-  - Dumps with C(pg_dump) in the directory format, with several jobs and the fastest compression that the client can do
-    (lz4 from PostgreSQL 16 on where it was built with that, else gzip at level 1).
+  - Dumps with C(pg_dump) in the directory format, with several jobs and the best compression that the client can do
+    fast (from PostgreSQL 16 on zstd or lz4, where it was built with one of them; else gzip at level 1).
   - The dump and C(content.json) share one snapshot. That file lists the rows of each table and a hash of them, so that
     a database that was restored from the dump can be compared with it by M(sparklio.rollback.pg_verify).
   - C(schema.sql), C(settings.sql) and C(roles.sql) hold the schema, what belongs to the database itself (owner, rights,
@@ -274,7 +274,7 @@ def dump(
     deadline: float,
 ) -> dict[str, Any]:
     """Fill the directory. Returns what the manifest says of it."""
-    compression = _postgres.compression(client.version, client.version[0] >= 16 and postgres.can_lz4(client))
+    compression = _postgres.compression(client.version, lambda method: postgres.can_compress(client, method))
     settings = session.json(_postgres.DATABASE)
     env = postgres.environment(target)
     tables = session.json(_content_manifest.TABLES)

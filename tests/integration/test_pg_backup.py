@@ -1,7 +1,7 @@
 """pg_backup and pg_verify against a real PostgreSQL: a database with everything odd in it, and all that can go wrong.
 
-Runs on the sandbox's app host, in a database of its own; PG_BACKUP_INVENTORY names another. PG_BACKUP_LZ4_BIN names
-the directory there with a client that can do lz4: Debian 12's, of PostgreSQL 15, can't.
+Runs on the sandbox's app host, in a database of its own; PG_BACKUP_INVENTORY names another. PG_BACKUP_NEWER_BIN names
+the directory there with a client that can do zstd: Debian 12's, of PostgreSQL 15, can't.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 INVENTORY = os.environ.get("PG_BACKUP_INVENTORY", "inventories/sandbox")
-LZ4 = os.environ.get("PG_BACKUP_LZ4_BIN", "")
+NEWER = os.environ.get("PG_BACKUP_NEWER_BIN", "")
 #: Everything that a URL and a password file would have to escape.
 PASSWORD = "canary:p\\w@d/'%?#"
 URL = f"postgresql+psycopg://pgb_user:{quote(PASSWORD, '')}@127.0.0.1:5432/pgb"
@@ -181,18 +181,18 @@ def test_restored_it_is_what_was_kept_while_others_write():
     assert left() == "database"
 
 
-@pytest.mark.skipif(not LZ4, reason="PG_BACKUP_LZ4_BIN names no client of PostgreSQL 16 or later on the host")
-def test_a_newer_client_compresses_by_lz4_and_what_it_wrote_is_restored():
-    artifact = backup(bin_dir=LZ4)["artifact"]
-    assert artifact["meta"]["compression"] == "lz4"
+@pytest.mark.skipif(not NEWER, reason="PG_BACKUP_NEWER_BIN names no client of PostgreSQL 16 or later on the host")
+def test_a_newer_client_compresses_by_zstd_and_what_it_wrote_is_restored():
+    artifact = backup(bin_dir=NEWER)["artifact"]
+    assert artifact["meta"]["compression"] == "zstd:1"
     assert artifact["meta"]["server_version"].split(".")[0] < artifact["meta"]["client_version"].split(".")[0]
-    dumped = [item for item in artifact["files"] if item["path"].endswith(".dat.lz4")]
+    dumped = [item for item in artifact["files"] if item["path"].endswith(".dat.zst")]
     assert len(dumped) > 5 and not any(item["path"].endswith(".gz") for item in artifact["files"])
-    proof = verify(artifact, bin_dir=LZ4)
+    proof = verify(artifact, bin_dir=NEWER)
     assert (proof["verdict"], proof["differences"]) == ("pass", []), proof
     victim = max(dumped, key=lambda item: item["size"])["path"]
     shell(f"printf '\\x55' | dd of={WORK}/{victim} bs=1 seek=1000 conv=notrunc status=none")
-    assert victim in verify(artifact, bin_dir=LZ4, admin_command=["false"])["evidence"]
+    assert victim in verify(artifact, bin_dir=NEWER, admin_command=["false"])["evidence"]
     assert scratch() == ""
 
 

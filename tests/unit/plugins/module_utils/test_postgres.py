@@ -29,9 +29,10 @@ def test_the_client_of_the_server_is_taken_and_never_an_older_one():
 
 
 def test_compression_is_what_the_client_can_do():
-    assert _postgres.compression((15, 20), False) == "1"
-    assert _postgres.compression((16, 0), True) == "lz4"
-    assert _postgres.compression((17, 2), False) == "gzip:1"
+    assert _postgres.compression((15, 20), lambda method: True) == "1"
+    assert _postgres.compression((16, 0), lambda method: True) == "zstd:1"
+    assert _postgres.compression((16, 0), lambda method: method == "lz4") == "lz4"
+    assert _postgres.compression((17, 2), lambda method: False) == "gzip:1"
 
 
 def test_lines_of_pg_dump():
