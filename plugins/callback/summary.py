@@ -24,6 +24,7 @@ import os
 
 from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import filter_loader
 from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
 
 _COLORS = dict.fromkeys(("rolled_back", "unchanged", "planned", "resumed", "healthy", "good", "backed_up"), C.COLOR_OK)
@@ -44,6 +45,8 @@ class CallbackModule(CallbackBase):
         self.assesses = False
 
     def v2_playbook_on_start(self, playbook):
+        # Here once: each task is a process of its own, which would load all filters of the collection anew.
+        filter_loader.get("sparklio.rollback.summary_lines")
         self.assesses = os.path.basename(playbook._file_name or "") == "assess.yml"
 
     def v2_runner_on_unreachable(self, result):

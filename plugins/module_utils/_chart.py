@@ -10,8 +10,8 @@ import textwrap
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from typing import Any, NamedTuple, Optional
-from xml.sax.saxutils import escape, quoteattr
 
 from ansible_collections.sparklio.rollback.plugins.module_utils._progress import clock, count, latency, percent
 
@@ -114,9 +114,9 @@ def _tag(name: str, text: Any = None, **attributes: Any) -> str:
     """Return one element. ``class_`` stands for ``class``, and ``text_anchor`` for ``text-anchor``."""
     parts = [name]
     for key, value in attributes.items():
-        parts.append(f"{key.rstrip('_').replace('_', '-')}={quoteattr(_safe(value))}")
+        parts.append(f"{key.rstrip('_').replace('_', '-')}=" + f'"{escape(_safe(value))}"')
     start = " ".join(parts)
-    return f"<{start}/>" if text is None else f"<{start}>{escape(_safe(text))}</{name}>"
+    return f"<{start}/>" if text is None else f"<{start}>{escape(_safe(text), quote=False)}</{name}>"
 
 
 def _known(window: Window, figure: str) -> float | None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.callback.summary import CallbackModule
+from ansible_collections.sparklio.rollback.plugins.callback import summary
 from ansible_collections.sparklio.rollback.plugins.module_utils import _assess
 
 
@@ -16,8 +16,10 @@ class Screen:
 
 
 @pytest.fixture
-def callback():
-    found = CallbackModule()
+def callback(monkeypatch):
+    # Loads what Ansible has found on its paths, and nothing is looked for here.
+    monkeypatch.setattr(summary, "filter_loader", SimpleNamespace(get=lambda name: None))
+    found = summary.CallbackModule()
     found._display = Screen()
     return found
 
