@@ -67,8 +67,9 @@ class ActionModule(ActionBase):
         # The answer is there when the module is over, however it ended; a look is the sign that somebody waits.
         place = shlex.quote(progress)
         look = f"cat {shlex.quote(answer)}; echo; cat {place} 2>/dev/null; touch {place}.seen"
-        deadline = time.monotonic() + limit
-        shown, lost, pause, alive, gone = time.monotonic(), None, 0.2, "", 0
+        began = shown = time.monotonic()
+        deadline = began + limit
+        lost, pause, alive, gone = None, 0.2, "", 0
         while True:
             time.sleep(pause)
             pause = min(LOOK, pause * 1.5)
@@ -100,10 +101,9 @@ class ActionModule(ActionBase):
             state = self.parsed(rest)
             if state and state.get("pid"):
                 alive = f"; kill -0 {int(state['pid'])} 2>/dev/null || echo {GONE}"
-            if state and "done" in state and time.monotonic() - shown >= SHOW:
+            if state and len(state) > 1 and time.monotonic() - shown >= SHOW:
                 shown = time.monotonic()
-                line = _transfer.line(self.what, state["done"], state["about"], state["seconds"])
-                self._display.display(self.prefix + line)
+                self._display.display(self.prefix + _transfer.shown(self.what, state, shown - began))
 
     @staticmethod
     def parsed(text):

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 #: Seconds after which work whose progress nobody looks at is stopped.
@@ -33,6 +33,32 @@ def told(path: str | None) -> Iterator[None]:
         for name in (path, f"{path}.seen") if path else ():
             with contextlib.suppress(OSError):
                 os.unlink(name)
+
+
+class Teller:
+    """Says what long work is at, where somebody wants to know of it.
+
+    Args:
+        path: file for the action plugin that looks there; None where none does.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+
+    def __call__(self, at: str) -> None:
+        if self.path:
+            tell(self.path, at=at)
+
+    def revisions(self, wanted: Sequence[str], verb: str = "taking back") -> Callable[[dict[str, Any]], None]:
+        """Say which revision it is at, now and each time that the result is called with the one before it."""
+
+        def done(which: Mapping[str, Any] | None = None) -> None:
+            place = list(wanted).index(which["revision"]) + 1 if which else 0
+            if place < len(wanted):
+                self(f"{verb} {wanted[place]}, {place + 1} of {len(wanted)}")
+
+        done()
+        return done
 
 
 class Watcher:

@@ -70,6 +70,13 @@ options:
     description: Whether the schema may differ from that of the revisions.
     type: bool
     default: false
+  show_progress:
+    description: Whether to show what it is at, about each two seconds, where it takes longer than that.
+    type: bool
+    default: true
+  progress:
+    description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
+    type: path
   deadline:
     description: Seconds that all of it may take.
     type: float
@@ -190,6 +197,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     integrity,
     postgres,
     scratch,
+    transfer,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import one_line
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import (
@@ -210,6 +218,7 @@ class Rehearsal:
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
+        self.say = transfer.Teller(params["progress"])
         self.deadline = time.monotonic() + params["deadline"]
         self.target = postgres.find_target(params["url"], params["env_file"], params["env_key"])
         self.tools = postgres.Tools(params["bin_dir"])
@@ -240,6 +249,7 @@ class Rehearsal:
             try:
                 traced = who["superuser"] and self.trace(name)
                 schema_before = self.downgrade(name, traced)
+                self.say("comparing rows, schema and foreign keys")
                 with postgres.connect(self.tools, self.target, name) as session:
                     self.compare(session)
                     after = session.json(_schema_lines.query("alembic_version"), self.left())
@@ -260,6 +270,7 @@ class Rehearsal:
     def downgrade(self, name: str, traced: bool) -> list[str]:
         """Take the revisions back. Returns the schema as it was before."""
         params = self.params
+        self.say("checking what holds before it")
         with alembic.Steps(params, name, "downgrade", params["revisions"], params["heads"]) as steps:
             with postgres.connect(self.tools, self.target, name) as session:
                 before = session.json(_schema_lines.query("alembic_version"), self.left())
@@ -268,7 +279,7 @@ class Rehearsal:
             steps.ready(min(self.deadline, time.monotonic() + 120))
             began = time.monotonic()
             try:
-                done = steps.finish(self.deadline)
+                done = steps.finish(self.deadline, self.say.revisions(params["revisions"]))
             except alembic.StepsError as exc:
                 raise Failed(f"the downgrade does not succeed: {exc}") from exc
             self.result.update(revisions=done["done"], seconds=round(time.monotonic() - began, 2))
@@ -343,7 +354,7 @@ class Rehearsal:
         """Upgrade a scratch database by these revisions. Returns its schema."""
         with alembic.Steps(self.params, name, "upgrade", revisions, heads) as steps:
             steps.ready(min(self.deadline, time.monotonic() + 120))
-            steps.finish(self.deadline)
+            steps.finish(self.deadline, self.say.revisions(revisions, "making an empty database up to"))
         with postgres.connect(self.tools, self.target, name) as session:
             return session.json(_schema_lines.query("alembic_version"), self.left())
 
@@ -388,6 +399,8 @@ def main() -> None:
             **alembic.ALEMBIC_SPEC,
             **postgres.SPEC,
             **postgres.ADMIN_SPEC,
+            "show_progress": {"type": "bool", "default": True},
+            "progress": {"type": "path"},
             "deadline": {"type": "float", "default": 7200},
             "journal": JOURNAL_SPEC,
         },
@@ -397,7 +410,7 @@ def main() -> None:
     recorder = Recorder(module.params["journal"], module.check_mode, "rehearsal")
     rehearsal = None
     try:
-        with postgres.orderly(), recorder.heartbeat():
+        with transfer.told(module.params["progress"]), postgres.orderly(), recorder.heartbeat():
             rehearsal = Rehearsal(module.params)
             verdict, evidence = "pass", rehearsal.run()
     except Failed as exc:

@@ -93,6 +93,13 @@ options:
     description: Seconds to wait for a server that does not answer yet, as after a crash.
     type: float
     default: 60
+  show_progress:
+    description: Whether to show what it is at, about each two seconds, where it takes longer than that.
+    type: bool
+    default: true
+  progress:
+    description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
+    type: path
   deadline:
     description: Seconds that all of it may take.
     type: float
@@ -209,6 +216,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     alembic,
     databases,
     postgres,
+    transfer,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, RunError
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
@@ -222,6 +230,7 @@ class Switch:
 
     def __init__(self, module: AnsibleModule, recorder: Recorder) -> None:
         self.params, self.check_mode, self.recorder = module.params, module.check_mode, recorder
+        self.say = transfer.Teller(self.params["progress"])
         self.deadline = time.monotonic() + self.params["deadline"]
         self.target = postgres.find_target(self.params["url"], self.params["env_file"], self.params["env_key"])
         self.tools = postgres.Tools(self.params["bin_dir"])
@@ -286,14 +295,17 @@ class Switch:
         """The part during which nobody can write."""
         began = time.monotonic()
         candidate = self.names.candidate
+        self.say("closing the database")
         ended = admin.close(self.live, min(self.deadline, began + self.params["close_timeout"]))
+        self.say("copying it")
         admin.copy(candidate, detail["owner"], _databases.CANDIDATE.format(run=self.params["run_id"]), self.left())
         copied = time.monotonic()
         # A copy takes along neither rights nor settings nor the limit of the database itself.
         admin.run(_postgres.settings_statements(candidate, {**settings, "comment": None}))
         with postgres.connect(self.tools, self.target, candidate) as session:
             before = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
-            done = steps.finish(self.deadline)
+            done = steps.finish(self.deadline, self.say.revisions(self.params["revisions"]))
+            self.say("comparing the copy with the rehearsal")
             self.check(session, before, done["version"])
             self.recorder.intent(detail={**detail, "activity": session.json(_databases.ACTIVITY)})
         mark = _databases.PARKED.format(run=self.params["run_id"])
@@ -329,7 +341,7 @@ class Switch:
             ) as steps:
                 steps.ready(min(self.deadline, time.monotonic() + 120))
                 try:
-                    done = steps.finish(self.deadline)
+                    done = steps.finish(self.deadline, self.say.revisions(params["revisions"]))
                     break
                 except alembic.StepsError as exc:
                     if exc.state not in _LOCKED or time.monotonic() > give_up:
@@ -548,6 +560,8 @@ def main() -> None:
             **postgres.ADMIN_SPEC,
             "close_timeout": {"type": "float", "default": 30},
             "connect_timeout": {"type": "float", "default": 60},
+            "show_progress": {"type": "bool", "default": True},
+            "progress": {"type": "path"},
             "deadline": {"type": "float", "default": 7200},
             "journal": JOURNAL_SPEC,
         },
@@ -562,7 +576,7 @@ def main() -> None:
     )
     recorder = Recorder(module.params["journal"], module.check_mode, "database")
     try:
-        with postgres.orderly(), recorder.heartbeat():
+        with transfer.told(module.params["progress"]), postgres.orderly(), recorder.heartbeat():
             result = getattr(Switch(module, recorder), module.params["state"])()
     except (PostgresError, alembic.StepsError, RunError, OSError, ValueError) as exc:
         recorder.failed(str(exc))
