@@ -19,10 +19,6 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import 
 
 #: SQLSTATE of "being accessed by other users".
 _IN_USE = "55006"
-CURE = (
-    "Let somebody do it who may: -e '{\"rollback_database_admin_command\": [sudo, -n, -u, postgres]}' or "
-    "rollback_database_admin_url"
-)
 
 
 class Databases:
@@ -60,7 +56,7 @@ class Databases:
             try:
                 ended = max(ended, int(self.session.ask(_databases.terminate(name))))
             except PostgresError as exc:
-                raise PostgresError(f"sessions of {name} can't be ended: {exc}. {CURE}", exc.state) from exc
+                raise PostgresError(f"sessions of {name} can't be ended: {exc}; {postgres.CURE}", exc.state) from exc
             time.sleep(0.02)
 
     def open(self, name: str) -> None:

@@ -72,6 +72,13 @@ os._exit(subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL) & 255)
 """
 
 
+#: Who makes and renames databases where the application's role may not, as the end of a message.
+CURE = (
+    "let somebody do it who may: -e '{\"rollback_database_admin_command\": [sudo, -n, -u, postgres]}' or "
+    "rollback_database_admin_url"
+)
+
+
 class PostgresError(Exception):
     """PostgreSQL, or one of its programs, says no. ``state`` is the SQLSTATE, where there is one."""
 

@@ -20,12 +20,6 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
 
-#: Who makes them where the application's role may not.
-CURE = (
-    "let somebody make it who may: -e '{\"rollback_database_admin_command\": [sudo, -n, -u, postgres]}' or "
-    "rollback_database_admin_url"
-)
-
 
 class Made(NamedTuple):
     """A scratch database that was made, the extensions that are in it already, what was swept before, and the server's
@@ -131,10 +125,10 @@ def check_rights(
 ) -> None:
     """Raise PostgresError where this role may not make the scratch database. ``instead`` is another way out."""
     if not who["createdb"]:
-        raise PostgresError(f"{who['user']} may not make databases (ALTER ROLE … CREATEDB); {CURE}{instead}")
+        raise PostgresError(f"{who['user']} may not make databases (ALTER ROLE … CREATEDB); {postgres.CURE}{instead}")
     missing = untrusted(admin, who, extensions)
     if missing:
-        raise PostgresError(f"{who['user']} may not make the extension {', '.join(missing)}; {CURE}{instead}")
+        raise PostgresError(f"{who['user']} may not make the extension {', '.join(missing)}; {postgres.CURE}{instead}")
 
 
 def make_extensions(session: postgres.Session, owner: str, extensions: list[dict[str, Any]]) -> None:

@@ -258,7 +258,7 @@ class Switch:
         with self.connect() as admin:
             postgres.same_server(admin.server, found["server"])
             if not admin.server["createdb"]:
-                raise PostgresError(f"{admin.server['user']} may not make databases. {databases.CURE}")
+                raise PostgresError(f"{admin.server['user']} may not make databases; {postgres.CURE}")
             facts = admin.facts(*self.names)
             taken = [name for name in self.names if name in facts]
             if taken:
