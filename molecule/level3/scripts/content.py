@@ -5,6 +5,7 @@ Usage: python3 level3-content.py COMMAND
   held     nothing that was kept or acknowledged since is missing, in whichever database of ours it is now
   serves   nothing that was kept or acknowledged since is missing in the database that serves
   apart    the parked database holds all of it, and what the downgrade leaves alone is the same in the one that serves
+  salvaged nothing that was kept or acknowledged since is missing in the database that serves and its salvage schema
   one      exactly one database bears the name that serves, all others of ours are closed
   parked   the same, and names of those that are closed
 """
@@ -72,35 +73,37 @@ def opened(name: str) -> Iterator[str]:
         psql(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false', writes=True)
 
 
-def columns(database: str) -> dict[str, list[str]]:
+def columns(database: str, schema: str = "public") -> dict[str, list[str]]:
     return json.loads(
         psql(
             "SELECT json_object_agg(relname, names) FROM (SELECT relname, json_agg(attname ORDER BY attnum) AS names "
-            "FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE relnamespace = 'public'::regnamespace "
+            f"FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid WHERE relnamespace = '{schema}'::regnamespace "
             "AND relkind = 'r' AND relname <> 'alembic_version' AND attnum > 0 AND NOT attisdropped GROUP BY 1) t",
             database,
         )
     )
 
 
-def rows(database: str, table: str, names: list[str] | tuple[str, ...]) -> dict[str, str]:
+def rows(database: str, table: str, names: list[str] | tuple[str, ...], schema: str = "public") -> dict[str, str]:
     """The hash of each row, by its key: all tables but one have an ``id``."""
     key = "id::text" if "id" in names else f"ROW({', '.join(names)})::text"
     listed = ", ".join(f'"{name}"' for name in names)
-    answer = psql(f"SELECT json_object_agg({key}, md5(ROW({listed})::text)) FROM public.{table}", database)
+    answer = psql(f'SELECT json_object_agg({key}, md5(ROW({listed})::text)) FROM {schema}."{table}"', database)
     return json.loads(answer) if answer else {}
 
 
-def content(database: str) -> dict[str, dict[str, str]]:
-    return {table: rows(database, table, names) for table, names in columns(database).items()}
+def content(database: str, schema: str = "public") -> dict[str, dict[str, str]]:
+    return {table: rows(database, table, names, schema) for table, names in columns(database, schema).items()}
 
 
-def markers(database: str) -> set[str]:
+def markers(database: str, schema: str = "public") -> set[str]:
     found: set[str] = set()
-    there = columns(database)
+    there = columns(database, schema)
     for table, column in MARKED.items():
         if table in there:
-            found |= set(psql(f"SELECT {column} FROM public.{table} WHERE {column} LIKE 'ack-%'", database).split("\n"))
+            found |= set(
+                psql(f"SELECT {column} FROM {schema}.{table} WHERE {column} LIKE 'ack-%'", database).split("\n")
+            )
     return found
 
 
@@ -127,13 +130,14 @@ def missing(kept: dict[str, dict[str, str]], places: list[dict[str, dict[str, st
     return told
 
 
-def look(names: list[str]) -> None:
+def look(names: list[str], schemas: tuple[str, ...] = ("public",)) -> None:
     """Nothing that was kept or acknowledged is missing in all of these databases together."""
     kept, told, places, seen = json.loads(KEPT.read_text(encoding="utf-8")), acknowledged(), [], set()
     for name in names:
         with opened(name):
-            places.append(content(name))
-            seen |= markers(name)
+            for schema in schemas:
+                places.append(content(name, schema))
+                seen |= markers(name, schema)
     wrong = missing(kept, places) + [f"{marker} was acknowledged and is missing" for marker in sorted(told - seen)]
     print(f"{sum(map(len, kept.values()))} rows kept, {len(told)} acknowledged since, looked for in {', '.join(names)}")
     if not kept["users"] or not kept["workflows"]:
@@ -150,6 +154,16 @@ def held() -> None:
 
 def serves() -> None:
     look([LIVE])
+
+
+def salvaged() -> None:
+    found = psql("SELECT nspname FROM pg_namespace WHERE nspname LIKE '%\\_salvage\\_%'", LIVE).split()
+    if len(found) != 1:
+        sys.exit(f"salvage schemas: {found}")
+    look([LIVE], ("public", found[0]))
+    profiles = psql(f'SELECT count(learned_profile) FROM {found[0]}."brands.learned_profile"', LIVE)
+    if set(columns(LIVE, found[0])) != {"brand_learnings", "brands.learned_profile"} or int(profiles) == 0:
+        sys.exit(f"salvaged are {columns(LIVE, found[0])}, with {profiles} profiles")
 
 
 def apart() -> None:
@@ -200,4 +214,5 @@ def parked() -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    {"keep": keep, "held": held, "serves": serves, "apart": apart, "one": one, "parked": parked}[sys.argv[1]]()
+    commands = (keep, held, serves, apart, salvaged, one, parked)
+    {command.__name__: command for command in commands}[sys.argv[1]]()
