@@ -12,6 +12,7 @@ A case is a mapping, given as JSON:
   take              words that args and says stand for, each as a shell command on the app host prints it, after on_app
   rival             start another run first, and expect it to succeed
   needs             containers: left out where the sandbox is this machine itself
+  thorough          true: left out by bin/test without --thorough
   kill              kill -9 the run as soon as its journal has a record with these fields
   interrupt         Ctrl-C as soon as the output holds this
   traffic           true: visitors come, false: none does, left out: as the case before left it
@@ -55,7 +56,7 @@ DEADLINE = 900
 KNOWN = {
     *("name", "tag", "playbook", "args", "reset", "break", "on_app", "off_app", "rival", "kill", "ends", "says"),
     *("hides", "untouched", "serves", "restarted", "changed", "outcome", "down", "inventory", "needs", "proof"),
-    *("code", "traffic", "interrupt", "take"),
+    *("code", "traffic", "interrupt", "take", "thorough"),
 }
 #: What no refused run may alter.
 STILL = (
@@ -322,8 +323,12 @@ def main() -> int:
     case = json.loads(sys.argv[1])
     LOGS.mkdir(parents=True, exist_ok=True)
     mode = json.loads((PROJECT / ".cache/sandbox/hosts.json").read_text(encoding="utf-8"))["mode"]
+    reason = ""
     if case.get("needs", mode) != mode:
         reason = f"{case['name']}: needs {case['needs']}, and the sandbox is this machine itself"
+    elif case.get("thorough") and os.environ.get("SPARKLIO_QUICK"):
+        reason = f"{case['name']}: only with --thorough"
+    if reason:
         report("skipped", 0, reason)
         print(f"SKIP: {reason}")
         return 0

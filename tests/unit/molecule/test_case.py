@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import os
 from pathlib import Path
 
@@ -193,3 +194,33 @@ def test_tables_hold_only_what_the_driver_knows(path: Path) -> None:
         assert all(isinstance(part, str) for part in entry.get("says", []))
     names = [entry["name"] for entry in table]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("table", "quick", "left_out"),
+    [
+        ({"thorough": True}, "1", "only with --thorough"),
+        ({"thorough": True}, None, None),
+        ({}, "1", None),
+        ({"needs": "containers"}, None, "needs containers"),
+    ],
+)
+def test_what_is_left_out_says_why(monkeypatch, tmp_path, capsys, table, quick, left_out) -> None:
+    ran, results = [], tmp_path / "cases.tsv"
+    hosts = tmp_path / ".cache/sandbox/hosts.json"
+    hosts.parent.mkdir(parents=True)
+    hosts.write_text('{"mode": "here"}')
+    monkeypatch.setattr(case, "PROJECT", tmp_path)
+    monkeypatch.setattr(case, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(case, "run", lambda table: ran.append(table["name"]) or [])
+    monkeypatch.setattr(case.sys, "argv", ["case.py", json.dumps({"name": "x", "ends": "ok", **table})])
+    monkeypatch.setenv("SPARKLIO_CASES", str(results))
+    monkeypatch.delenv("SPARKLIO_QUICK", raising=False)
+    if quick:
+        monkeypatch.setenv("SPARKLIO_QUICK", quick)
+    assert case.main() == 0
+    assert ran == ([] if left_out else ["x"])
+    if left_out:
+        assert left_out in capsys.readouterr().out and results.read_text().startswith("skipped\t0\tx: ")
+    else:
+        assert results.read_text().startswith("passed\t")
