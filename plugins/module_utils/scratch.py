@@ -141,15 +141,17 @@ def make_extensions(session: postgres.Session, owner: str, extensions: list[dict
         session.ask(f"CREATE EXTENSION IF NOT EXISTS {identifier(item['name'])}{schema} CASCADE", 120)
 
 
-def room(size: int, server: dict[str, Any], target: Any, factor: float, instead: str = "") -> None:
-    """Raise PostgresError where the server's disk is known and has no room for a scratch database of that size."""
+def room(
+    size: int, server: dict[str, Any], target: Any, factor: float, instead: str = "", what: str = "the scratch database"
+) -> None:
+    """Raise PostgresError where the server's disk is known and has no room for one more database of that size."""
     place = postgres.data_directory(server, target.local)
     if place is None:
         return
     free, needed = postgres.free(place), int(size * factor)
     if free < needed:
         raise PostgresError(
-            f"the scratch database takes about {needed >> 20} MB, and the server's disk ({place}) has {free >> 20} MB "
+            f"{what} takes about {needed >> 20} MB, and the server's disk ({place}) has {free >> 20} MB "
             f"free. Free some space there{instead}"
         )
 

@@ -216,6 +216,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     alembic,
     databases,
     postgres,
+    scratch,
     transfer,
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, RunError
@@ -223,6 +224,8 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import 
 
 #: SQLSTATEs of a lock that was not to be had, and of a deadlock.
 _LOCKED = ("55P03", "40P01")
+#: How many times the size that the database had a restore of its dump takes for a moment, its log included.
+ROOM = 1.3
 
 
 class Switch:
@@ -454,10 +457,14 @@ class Switch:
             return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
+        with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
+            kept = _content_manifest.decode(stream.read())
+        scratch.room(kept["bytes"], admin.server, self.target, ROOM, what="the database that the dump is restored into")
         result["written_since"] = self.written(detail)
         ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])
+        self.say("restoring the dump")
         try:
-            self.fill(admin, detail, server, settings)
+            self.fill(admin, detail, server, settings, kept)
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, detail["candidate"], detail["undone"], mark, detail["comment"])
             swapped = admin.swap(statements, detail["candidate"], time.monotonic() + 10)
@@ -469,10 +476,8 @@ class Switch:
         result.update(parked=detail["undone"], sessions_ended=ended, swap_seconds=round(swapped, 4))
         return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
 
-    def fill(self, admin: databases.Databases, detail: dict[str, Any], server: dict, settings: dict) -> None:
+    def fill(self, admin: databases.Databases, detail: dict, server: dict, settings: dict, kept: dict) -> None:
         """Make the new database of the dump, with owners and rights, and compare it with what was kept."""
-        with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
-            kept = _content_manifest.decode(stream.read())
         name, owner = detail["candidate"], detail["owner"]
         admin.session.ask(_postgres.create_scratch(name, owner, settings), 300)
         admin.session.ask(_databases.comment(name, _databases.CANDIDATE.format(run=self.params["run_id"])))
@@ -578,7 +583,7 @@ def main() -> None:
     try:
         with transfer.told(module.params["progress"]), postgres.orderly(), recorder.heartbeat():
             result = getattr(Switch(module, recorder), module.params["state"])()
-    except (PostgresError, alembic.StepsError, RunError, OSError, ValueError) as exc:
+    except (PostgresError, alembic.StepsError, _content_manifest.ContentError, RunError, OSError, ValueError) as exc:
         recorder.failed(str(exc))
         module.fail_json(msg=f"The database {_said(module.params)}: {exc}.".replace("..", "."))
     module.exit_json(database=_live(module), **result)

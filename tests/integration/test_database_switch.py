@@ -560,6 +560,19 @@ def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(a
     assert state(app) == before and app.heads() == ["r2_learnings"]
 
 
+def test_in_place_it_is_not_taken_back_where_the_restored_database_would_not_fit(app):
+    in_place(app)
+    now, content = state(app), app.root / "before/content.json"
+    kept = content.read_text()
+    content.write_text(json.dumps({**json.loads(kept), "bytes": 10**15}))
+    failed = undo(app, fails=True)["msg"]
+    assert "the database that the dump is restored into takes about" in failed and "Free some space there" in failed
+    assert state(app) == now and app.databases() == {"shop": True}
+    content.write_text(kept)
+    undo(app)
+    assert app.heads() == ["r2_learnings"]
+
+
 def test_in_place_purge_drops_what_was_kept(app):
     in_place(app)
     assert module("database_switch", app.options(state="purged", run_id=RUN), fails=False)["purged"] == [
