@@ -239,7 +239,9 @@ def _server_refusals(server: Facts, copy: bool) -> list[dict[str, str]]:
         )
     if server.get("migrating"):
         names = ", ".join(
-            f"process {item['pid']} of {item['user']} ({item['application'] or 'no name'}) for {item['seconds']:.0f} s"
+            f"process {item['pid']} of {item['user']} ({item['application'] or 'no name'})"
+            # Who may not see the sessions of others is not told since when.
+            + (f" for {item['seconds']:.0f} s" if item["seconds"] is not None else "")
             for item in server["migrating"]
         )
         found.append(

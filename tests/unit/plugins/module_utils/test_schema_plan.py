@@ -218,6 +218,12 @@ SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transac
             r"process 7 of u \(no name\) for 3 s",
             "pg_terminate_backend",
         ),
+        (
+            {"server__migrating": [{"pid": 7, "user": "u", "application": "", "seconds": None, "query": ""}]},
+            "migrating",
+            r"process 7 of u \(no name\)$",
+            "pg_terminate_backend",
+        ),
         ({"approval__required": True}, "approval_missing", "Nobody approved", "plan_approval"),
         ({"release__current__dirty": ["a"]}, "dirty", "1 tracked", "save_changes"),
         ({"release__bad_releases": ["v1"]}, "bad_release", "v1 was left", "rollback_allow_bad=true"),
@@ -402,7 +408,16 @@ TRAFFIC = st.fixed_dictionaries(
         ),
         "server__prepared": st.lists(st.just({"gid": "x", "owner": "y", "seconds": 1.0}), max_size=1),
         "server__migrating": st.lists(
-            st.just({"pid": 1, "user": "u", "application": "", "seconds": 1.0, "query": ""}), max_size=1
+            st.fixed_dictionaries(
+                {
+                    "pid": st.just(1),
+                    "user": st.just("u"),
+                    "application": st.just(""),
+                    "seconds": st.one_of(st.none(), TIME),
+                    "query": st.just(""),
+                }
+            ),
+            max_size=1,
         ),
         "server__createdb": st.booleans(),
         "server__server_version": st.sampled_from(["15.18", "15.19"]),
