@@ -221,7 +221,7 @@ SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transac
         (
             {"server__migrating": [{"pid": 7, "user": "u", "application": "", "seconds": None, "query": ""}]},
             "migrating",
-            r"process 7 of u \(no name\)$",
+            r"process 7 of u \(no name\)(?! for)",
             "pg_terminate_backend",
         ),
         ({"approval__required": True}, "approval_missing", "Nobody approved", "plan_approval"),
