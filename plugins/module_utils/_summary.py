@@ -283,7 +283,7 @@ def _parked(run: Mapping[str, Any], switched: Mapping[str, Any]) -> dict[str, An
     return {
         "details": [
             f"the former database is kept as / 이전 데이터베이스: {switched['parked']}",
-            f"nobody could write for {switched['closed_seconds']:.1f} s (copy {switched['copy_seconds']:.1f} s, "
+            f"the database was closed for {switched['closed_seconds']:.1f} s (copy {switched['copy_seconds']:.1f} s, "
             f"swap {switched['swap_seconds']:.3f} s)",
         ],
         "next": [

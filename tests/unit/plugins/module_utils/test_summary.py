@@ -146,7 +146,7 @@ def test_a_database_that_was_put_aside_is_named_with_what_can_be_done_with_it():
     assert found["outcome"] == "rolled_back"
     lines = _summary.lines(found)
     assert "the former database is kept as / 이전 데이터베이스: shop_parked_1" in lines
-    assert "nobody could write for 3.4 s (copy 2.6 s, swap 0.021 s)" in lines
+    assert "the database was closed for 3.4 s (copy 2.6 s, swap 0.021 s)" in lines
     assert any(line.endswith(f"to take it back: {AGAIN} -e undo=r1") for line in lines)
     assert any(line.endswith(f"{AGAIN} -e purge=r1") for line in lines)
     # What every rollback is followed by stays.
@@ -158,7 +158,7 @@ def test_what_was_dropped_in_place_is_named():
     lines = _summary.lines(found)
     assert "what was dropped is kept in schema / 삭제된 데이터 보관: shop_salvage_1" in lines
     assert any("restores the dump of this run" in line and "-e undo=r1" in line for line in lines)
-    assert any("-e purge=r1" in line for line in lines) and not any("nobody could write" in line for line in lines)
+    assert any("-e purge=r1" in line for line in lines) and not any("was closed for" in line for line in lines)
 
 
 @pytest.mark.parametrize("facts", [{}, {"switched": {}}, {"switched": None}])
