@@ -78,6 +78,19 @@ def sandbox(*argv: str, stdin: str = "") -> str:
     return done.stdout
 
 
+def restore_state() -> None:
+    """Bring the sandbox back to where the scenario's cases begin."""
+    playbook = os.environ.get("SPARKLIO_PREPARE")
+    if not playbook:
+        sandbox("reset")
+        return
+    python = f"ansible_python_interpreter={sys.executable}"
+    argv = ["ansible-playbook", "-i", "localhost,", "-e", python, playbook]
+    done = subprocess.run(argv, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    if done.returncode:
+        raise CaseError(f"{playbook} ended with {done.returncode}: {done.stdout.strip()[-500:]}")
+
+
 def observe(*what: str):
     out = sandbox("ssh", "app", "python3", "-", *what, stdin=(HERE / "observe.py").read_text(encoding="utf-8"))
     return json.loads(out.strip().splitlines()[-1])
@@ -258,7 +271,7 @@ def run(case: dict) -> list[str]:
     log = LOGS / (re.sub(r"[^a-z0-9]+", "-", case["name"].lower()).strip("-") + ".log")
     if case.get("reset") or SPOILT.exists():
         LEFT.unlink(missing_ok=True)
-        sandbox("reset")
+        restore_state()
         SPOILT.unlink(missing_ok=True)
     if "traffic" in case:
         visit(case["traffic"])
