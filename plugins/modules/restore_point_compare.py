@@ -62,17 +62,27 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _backup, _dotenv, _manifest, restore_points
+from ansible_collections.sparklio.rollback.plugins.module_utils import (
+    _backup,
+    _config,
+    _dotenv,
+    _manifest,
+    restore_points,
+)
 
 
-def keys(place: str, manifest: dict[str, Any]) -> dict[str, str]:
-    """The variables of the environment files, by file and name. The values are for comparing, never for showing."""
-    found = {}
+def keys(place: str, manifest: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The variables of the environment files, by file and name. The values are for comparing, never for showing.
+
+    The lines of a key that nobody quoted pass for variables too: they share one name that may be shown.
+    """
+    found: dict[str, dict[str, str]] = {}
     for item in (_manifest.artifact(manifest, "environment") or {"files": []})["files"]:
         with open(os.path.join(place, item["path"]), encoding="utf-8-sig", errors="replace") as stream:
             variables = _dotenv.parse(stream.read())
         target = item.get("target") or item["path"]
-        found.update({f"{target}: {name}": value for name, value in variables.items()})
+        for name, value in variables.items():
+            found.setdefault(f"{target}: {_config.shown(name)}", {})[name] = value
     return found
 
 

@@ -45,6 +45,18 @@ def test_keys_and_packages_are_compared_and_no_value_is_told(call, make):
     assert call(restore_point_compare, backups=backups, since="newest", id=new)["since"] == old
 
 
+def test_the_lines_of_a_key_that_nobody_quoted_are_not_told(call, make):
+    backups, one = make
+    begin = "KEY=-----BEGIN PRIVATE KEY-----\n"
+    old = one(f"A=1\n{begin}c2VjcmV0canaryXYZ12==\n", {})
+    new = one(f"A=1\n{begin}c2VjcmV0canaryABC34==\nb3RoZXIcanary56==\n", {})
+    found = call(restore_point_compare, backups=backups, since=old, id=new)
+    assert "changed environment/backend/.env: (a name that is not shown)" in [
+        item["change"] for item in found["changes"]
+    ]
+    assert "canary" not in str(found)
+
+
 def test_there_must_be_something_to_compare_with(call, make):
     backups, one = make
     assert (
