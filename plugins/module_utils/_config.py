@@ -97,7 +97,9 @@ def masked_diff(target: str, changes: KeyChanges) -> dict[str, str]:
 
 def attribute_changes(found: State, wanted: State) -> list[str]:
     """How mode, owner, SELinux context or link differ, one text each. Unknown ones don't."""
-    texts = []
+    texts: list[str] = []
+    if found.body is None and wanted.body is None and found.symlink != wanted.symlink:
+        return [f"a link to {wanted.symlink} again, which leads to nothing" if wanted.symlink else "no link any more"]
     if found.body is None or wanted.body is None:
         return texts
     if wanted.mode is not None and found.mode != wanted.mode:
@@ -114,9 +116,9 @@ def attribute_changes(found: State, wanted: State) -> list[str]:
 
 def action(found: State, wanted: State) -> str:
     """What has to be done: ``none``, ``replace``, ``create``, ``remove`` or ``attributes``."""
-    if wanted.body is None:
-        return "none" if found.body is None else "remove"
-    if found.body is None:
+    if found.body is not None and wanted.body is None:
+        return "remove"
+    if found.body is None and wanted.body is not None:
         return "create"
     if found.body != wanted.body:
         return "replace"

@@ -252,7 +252,8 @@ class Comparison:
         if action == "create":
             return f"made, with {len(changes.added)} keys"
         if action == "remove":
-            return "moved away, it did not exist then"
+            link = self.wanted[target].symlink
+            return "moved away, it did not exist then" if link is None else f"moved away, {link} did not exist then"
         counts = [
             f"{len(keys)} {word}"
             for word, keys in (("changed", changes.changed), ("added", changes.added), ("removed", changes.removed))
