@@ -41,8 +41,9 @@ options:
     type: str
   tag:
     description:
-      - Release to go back to the configuration of. The newest restore point that was made while it ran; one that a
-        level made, of what it went away from, only where there is no other.
+      - Release to go back to the configuration of, by any tag on its commit. The newest restore point that was made
+        while it ran; one that a level made, of what it went away from, only where there is no other.
+      - The tag that a backup put there means the restore point of that backup.
     type: str
   code:
     description: Directory of each service's Python code, relative to O(root), in which needed variables are looked for.
@@ -158,11 +159,12 @@ def points_in(backups: str) -> list[dict[str, Any]]:
     """All restore points, newest first, as ``_config.choose`` takes them."""
     found = []
     for point_id in restore_points.ids(backups):
-        item: dict[str, Any] = {"id": point_id, "at": restore_points.epoch(point_id), "tag": None, "usable": False}
+        item: dict[str, Any] = {"id": point_id, "at": restore_points.epoch(point_id), "usable": True}
         place = os.path.join(backups, point_id)
         try:
             manifest = restore_points.read(place)
-            item["tag"] = manifest["release"].get("tag")
+            item.update({key: manifest["release"].get(key) for key in ("tag", "commit")})
+            item["backup_tag"] = manifest.get("backup_tag")
             item["usable"] = _manifest.artifact(manifest, config_files.ARTIFACT) is not None
             # What is offered has to be good: these files are small, so they are read.
             item["problem"] = restore_points.problem(place, manifest, (config_files.ARTIFACT,))
@@ -173,15 +175,14 @@ def points_in(backups: str) -> list[dict[str, Any]]:
 
 
 def stamps_of(root: str, target: str) -> dict[str, int]:
-    """The backups by hand of one file: timestamp to seconds since the epoch, in the time zone of the host."""
+    """The backups by hand of one file: the time in its name to seconds since the epoch, in the host's time zone."""
     folder, name = os.path.split(os.path.join(root, target))
-    start, found = f"{name}.backup.", {}
+    found = {}
     for entry in os.listdir(folder) if os.path.isdir(folder) else []:
-        stamp = entry[len(start) :]
-        if entry.startswith(start) and _config.timestamp(stamp) == stamp:
-            at = seconds(stamp)
-            if at is not None:
-                found[stamp] = at
+        in_name = _config.copied_at(entry, name)
+        at = seconds(_config.timestamp(in_name) or "") if in_name else None
+        if in_name and at is not None:
+            found[in_name] = at
     return found
 
 
@@ -364,6 +365,7 @@ def compare(params: dict[str, Any]) -> dict[str, Any]:
     }
     stamp = _config.timestamp(params["timestamp"] or "")
     wanted = {"restore_point": params["restore_point"], "timestamp": params["timestamp"], "tag": params["tag"]}
+    wanted["commit"] = repo.commit_of(f"refs/tags/{params['tag']}") if params["tag"] else None
     choice, refused = _config.choose(
         points_in(params["backups"]),
         _config.hand_made({target: stamps_of(params["root"], target) for target in params["files"]}),

@@ -406,6 +406,42 @@ def test_copies_by_hand_are_used_and_attributes_stay(app, diff, call, keep):
     assert app.state_of(".env")[:2] == (b"A=1\n", "0o640")
 
 
+def test_every_copy_by_hand_that_is_listed_can_be_had(app, diff):
+    for name in ("backend/.env.backup.20250115-140000", "backend/.env.backup.20250114_1400"):
+        write(app.root / name, b"DATABASE_URL=hand\nS3_KEY=k\n")
+    write(app.root / "backend/.env.backup.20250113_14000", b"x")
+    listed = restore_points.hand_made(str(app.root))
+    assert [item["timestamp"] for item in listed] == ["20250115-140000", "20250114_1400"]
+    for item in listed:
+        found = diff(timestamp=item["timestamp"])
+        assert found["source"]["hand_made"] == {"backend/.env": item["path"]}
+        assert found["refusals"] == []
+
+
+def test_a_tag_is_that_of_a_backup_or_any_on_its_commit(app, keep, diff, git):
+    first, second = keep("deploy"), keep("deploy")
+    path = app.backups / first["id"] / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "backup_tag": "v4.0.20250115-150000"}))
+    git("tag", "v4.0.20250115-1500")
+    assert diff(tag="v4.0.20250115-150000")["source"]["name"] == first["id"]
+    assert diff(tag="v4.0.20250115-1500")["source"]["name"] == second["id"]
+    assert diff(tag="v4.0.20250115-1501")["refusals"][0]["code"] == "unknown"
+
+
+def test_a_damaged_restore_point_without_the_files_is_not_in_the_way(app, call, keep, diff):
+    point = keep()
+    os.rename(app.backups / point["id"], app.backups / "20200101T000000Z-deploy")
+    path = app.backups / "20200101T000000Z-deploy/manifest.json"
+    path.write_text(path.read_text().replace(point["id"], "20200101T000000Z-deploy"))
+    other = keep("deploy")
+    path = app.backups / other["id"] / "manifest.json"
+    item = {"path": "redis/dump.rdb", "size": 3, "sha256": "0" * 64}
+    artifacts = [{"name": "redis", "path": "redis", "files": [item], "meta": {}}]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "artifacts": artifacts}))
+    assert diff(timestamp="20990101_000000")["source"]["name"] == "20200101T000000Z-deploy"
+    assert diff(tag="v4.0.20250115-1430")["source"]["name"] == "20200101T000000Z-deploy"
+
+
 def test_a_key_that_the_code_needs_must_stay(app, keep, diff):
     write(app.root / "backend/.env", b"OTHER=1\n")
     point = keep()
