@@ -17,9 +17,17 @@ options:
     type: path
     required: true
   since:
-    description: Id of the earlier one, or V(newest) for the newest whole one (but O(id)).
+    description:
+      - Id of the earlier one, or V(newest) for the newest whole one of O(kind) (but O(id)). Where there is no such one
+        yet, nothing is compared, and RV(note) says so.
     type: str
     required: true
+  kind:
+    description:
+      - With O(since=newest), what the earlier one was made for, since those of the levels hold less than a backup. By
+        default that of O(id), else any.
+    type: str
+    choices: [deploy, level1, level2, level3, level4, manual]
   id:
     description: Id of the later one. Left out, only whether O(since) is there is found out.
     type: str
@@ -44,9 +52,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 since:
-  description: Id of the earlier one.
+  description: Id of the earlier one, empty where there is none.
   returned: success
   type: str
+note:
+  description: Why nothing is compared, else empty.
+  returned: success
+  type: str
+  sample: "There is no earlier restore point of the kind deploy to compare with"
 changes:
   description: What changed, each with C(what), the artifact or C(release), and C(change), in words.
   returned: success
@@ -111,14 +124,14 @@ def read(backups: str, point_id: str) -> tuple[str, dict[str, Any]]:
     return place, manifest
 
 
-def resolve(backups: str, since: str, other: str | None) -> str:
-    """The id that is meant."""
-    if since != "newest":
-        return since
+def newest(backups: str, kind: str | None, other: str | None) -> str | None:
+    """The id of the newest whole restore point of that kind, or of any, but the other one."""
     for point_id in restore_points.ids(backups):
-        if point_id != other and restore_points.describe(backups, point_id, 0)["whole"]:
+        if point_id == other or kind not in (None, point_id.split("-")[1]):
+            continue
+        if restore_points.describe(backups, point_id, 0)["whole"]:
             return point_id
-    raise restore_points.RestorePointError("There is no restore point that is whole")
+    return None
 
 
 def main() -> None:
@@ -126,6 +139,7 @@ def main() -> None:
         argument_spec={
             "backups": {"type": "path", "required": True},
             "since": {"type": "str", "required": True},
+            "kind": {"type": "str", "choices": list(_manifest.KINDS)},
             "id": {"type": "str"},
         },
         supports_check_mode=True,
@@ -133,14 +147,21 @@ def main() -> None:
     params = module.params
     changes: list[dict[str, str]] = []
     try:
-        since = resolve(params["backups"], params["since"], params["id"])
+        since = params["since"]
+        if since == "newest":
+            kind = params["kind"] or (params["id"].split("-")[1] if _manifest.is_id(params["id"] or "") else None)
+            since = newest(params["backups"], kind, params["id"])
+            if since is None:
+                of_kind = f" of the kind {kind}" if kind else ""
+                note = f"There is no earlier restore point{of_kind} to compare with"
+                module.exit_json(changed=False, since="", note=note, changes=[])
         old = read(params["backups"], since)
         if params["id"]:
             new = read(params["backups"], params["id"])
             changes = _backup.changes(old[1], new[1], (keys(*old), keys(*new)), (packages(*old), packages(*new)))
     except (restore_points.RestorePointError, OSError, ValueError) as exc:
         module.fail_json(msg=f"Nothing can be compared with {params['since']}: {exc}.")
-    module.exit_json(changed=False, since=since, changes=changes)
+    module.exit_json(changed=False, since=since, note="", changes=changes)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from ansible_collections.sparklio.rollback.plugins.modules import restore_point,
 def make(call, tmp_path):
     backups = str(tmp_path / "backups")
 
-    def one(env, packages):
-        begun = call(restore_point, backups=backups, state="begin")
+    def one(env, packages, kind="manual"):
+        begun = call(restore_point, backups=backups, state="begin", kind=kind)
         artifacts = []
         for name, file, data in (("environment", "backend/.env", env), ("packages", "packages.json", packages)):
             dest = os.path.join(begun["partial"], name)
@@ -57,11 +57,28 @@ def test_the_lines_of_a_key_that_nobody_quoted_are_not_told(call, make):
     assert "canary" not in str(found)
 
 
+def test_the_newest_is_one_of_the_same_kind(call, make):
+    backups, one = make
+    old = one("A=1\n", {}, "deploy")
+    level2 = one("A=1\n", {}, "level2")
+    new = one("A=1\n", {}, "deploy")
+    assert call(restore_point_compare, backups=backups, since="newest", id=new)["since"] == old
+    assert call(restore_point_compare, backups=backups, since="newest", kind="level2")["since"] == level2
+    assert call(restore_point_compare, backups=backups, since="newest")["since"] in (new, level2)
+
+
+def test_without_an_earlier_one_it_says_so_and_does_not_fail(call, make):
+    backups, one = make
+    found = call(restore_point_compare, backups=backups, since="newest", kind="deploy")
+    assert not found.get("failed") and (found["since"], found["changes"]) == ("", [])
+    assert found["note"] == "There is no earlier restore point of the kind deploy to compare with"
+    one("", {}, "level2")
+    made = one("", {}, "deploy")
+    assert call(restore_point_compare, backups=backups, since="newest", id=made)["note"] == found["note"]
+
+
 def test_there_must_be_something_to_compare_with(call, make):
     backups, one = make
-    assert (
-        "There is no restore point that is whole" in call(restore_point_compare, backups=backups, since="newest")["msg"]
-    )
     made = one("", {})
     missing = call(restore_point_compare, backups=backups, since="20250115T070000Z-deploy")["msg"]
     assert f"There is no restore point 20250115T070000Z-deploy. There are: {made}" in missing
