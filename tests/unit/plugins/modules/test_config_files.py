@@ -460,6 +460,38 @@ def test_a_key_may_come_from_another_file_of_the_same_service(app, keep, diff):
     assert diff(restore_point=point["id"])["missing"] == []
 
 
+def test_a_key_that_the_frontend_needs_must_stay(app, keep, diff):
+    for name, text in {
+        "lib/api.ts": "// process.env.COMMENT\nexport const url = process.env.API_URL\n",
+        "lib/level.ts": "export const level = process.env.LEVEL ?? 'one'\n",
+        "lib/api.test.ts": "process.env.IN_A_TEST\n",
+        ".next/server/x.js": "process.env.BUILT\n",
+        "out/x.js": "process.env.BUILT\n",
+        "node_modules/x/x.js": "process.env.PACKAGE\n",
+        ".env.example": "NAMED=x\nMAY_BE_EMPTY=\n",
+        ".env.production": "ELSEWHERE=x\n",
+        "lib/more.ts": "use(process.env.ELSEWHERE)\n",
+    }.items():
+        path = app.root / "frontend" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    local = app.root / "frontend/.env.local"
+    write(local, b"OTHER=1\n")
+    point = keep()
+    every = ("API_URL", "LEVEL", "IN_A_TEST", "BUILT", "PACKAGE", "COMMENT", "NAMED", "MAY_BE_EMPTY", "ELSEWHERE")
+    write(local, "".join(f"{key}=x\n" for key in every).encode())
+    found = diff(restore_point=point["id"])
+    assert found["missing"] == [
+        {"key": "API_URL", "service": "frontend", "how": "read without a default at frontend/lib/api.ts:2"},
+        {"key": "NAMED", "service": "frontend", "how": "named in frontend/.env.example"},
+    ]
+    assert found["lines"][-1] == (
+        "variables that are needed: 1 read without a default by the Python code in backend; 2 named in "
+        "backend/.env.example; 2 read without a default by the JavaScript code in frontend; 1 named in "
+        "frontend/.env.example"
+    )
+
+
 def test_a_public_variable_of_the_frontend_means_a_build(app, keep, diff):
     write(app.root / "frontend/.env.local", b"NEXT_PUBLIC_API_URL=a\nSECRET=1\n")
     point = keep()
