@@ -9,8 +9,8 @@ module: restore_point_compare
 short_description: Tell what changed between two restore points
 version_added: "0.1.0"
 description:
-  - Compares release, sizes, rows of each table, keys of the environment files, keys of Redis, number of objects, models
-    and installed packages. What changed is named, and no value is shown.
+  - Compares release, sizes, rows and contents of each table, keys of the environment files, number of keys in Redis,
+    objects by their ETags, models and installed packages. What changed is named, and no value is shown.
 options:
   backups:
     description: Directory of the restore points.
@@ -78,6 +78,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import (
     _backup,
     _config,
+    _content_manifest,
     _dotenv,
     _manifest,
     restore_points,
@@ -110,6 +111,30 @@ def packages(place: str, manifest: dict[str, Any]) -> dict[str, str]:
             found[name] = version
         found.update({name: str(version) for name, version in data.items()})
     return found
+
+
+def listed(place: str, manifest: dict[str, Any], artifact: str, name: str) -> str | None:
+    """The path of one file of an artifact, or None where the restore point has no such file."""
+    files = (_manifest.artifact(manifest, artifact) or {"files": []})["files"]
+    return next((os.path.join(place, item["path"]) for item in files if os.path.basename(item["path"]) == name), None)
+
+
+def content(place: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """What the database's tables hold: the hash of each."""
+    path = listed(place, manifest, "database", "content.json")
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as stream:
+        return _content_manifest.decode(stream.read())
+
+
+def etags(place: str, manifest: dict[str, Any]) -> dict[str, str] | None:
+    """The ETag of each object by its name."""
+    path = listed(place, manifest, "objects", "objects.jsonl")
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as stream:
+        return {item["key"]: item["etag"] for item in map(json.loads, filter(str.strip, stream))}
 
 
 def read(backups: str, point_id: str) -> tuple[str, dict[str, Any]]:
@@ -158,8 +183,15 @@ def main() -> None:
         old = read(params["backups"], since)
         if params["id"]:
             new = read(params["backups"], params["id"])
-            changes = _backup.changes(old[1], new[1], (keys(*old), keys(*new)), (packages(*old), packages(*new)))
-    except (restore_points.RestorePointError, OSError, ValueError) as exc:
+            changes = _backup.changes(
+                old[1],
+                new[1],
+                keys=(keys(*old), keys(*new)),
+                packages=(packages(*old), packages(*new)),
+                contents=(content(*old), content(*new)),
+                etags=(etags(*old), etags(*new)),
+            )
+    except (restore_points.RestorePointError, _content_manifest.ContentError, OSError, ValueError, KeyError) as exc:
         module.fail_json(msg=f"Nothing can be compared with {params['since']}: {exc}.")
     module.exit_json(changed=False, since=since, note="", changes=changes)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -11,7 +12,7 @@ from ansible_collections.sparklio.rollback.plugins.modules import restore_point,
 def make(call, tmp_path):
     backups = str(tmp_path / "backups")
 
-    def one(env, packages, kind="manual"):
+    def one(env, packages, kind="manual", **more):
         begun = call(restore_point, backups=backups, state="begin", kind=kind)
         artifacts = []
         for name, file, data in (("environment", "backend/.env", env), ("packages", "packages.json", packages)):
@@ -21,6 +22,12 @@ def make(call, tmp_path):
             if name == "environment":
                 with open(path, "w", encoding="utf-8") as stream:
                     stream.write(data)
+            artifacts.append(restore_points.artifact(name, dest, {}, 0))
+        for name, (file, text) in more.items():
+            dest = os.path.join(begun["partial"], name)
+            os.mkdir(dest)
+            with open(os.path.join(dest, file), "w", encoding="utf-8") as stream:
+                stream.write(text)
             artifacts.append(restore_points.artifact(name, dest, {}, 0))
         return call(restore_point, backups=backups, state="finish", id=begun["id"], artifacts=artifacts)["id"]
 
@@ -55,6 +62,29 @@ def test_the_lines_of_a_key_that_nobody_quoted_are_not_told(call, make):
         item["change"] for item in found["changes"]
     ]
     assert "canary" not in str(found)
+
+
+def database(digest):
+    table = {"schema": "public", "name": "users", "columns": ["id"], "rows": 42, "hash": digest}
+    rest = {"sequences": [], "large_objects": None, "extensions": [], "objects": {}, "settings": {}, "bytes": 1}
+    return "content.json", json.dumps({"version": 1, "tables": [table], **rest})
+
+
+def objects(etag):
+    return "objects.jsonl", json.dumps({"key": "brands/x.png", "size": 5, "etag": etag}) + "\n"
+
+
+def test_contents_of_as_many_rows_and_objects_are_compared(call, make):
+    backups, one = make
+    old = one("", {}, database=database("1"), objects=objects("a"))
+    new = one("", {}, database=database("2"), objects=objects("b"))
+    assert call(restore_point_compare, backups=backups, since=old, id=new)["changes"] == [
+        {"what": "database", "change": "table users: other contents, 42 rows as before"},
+        {"what": "objects", "change": "1 with other contents"},
+    ]
+    assert call(restore_point_compare, backups=backups, since=old, id=old)["changes"] == []
+    bad = one("", {}, database=("content.json", "{}"))
+    assert "no content manifest" in call(restore_point_compare, backups=backups, since=old, id=bad)["msg"]
 
 
 def test_the_newest_is_one_of_the_same_kind(call, make):
