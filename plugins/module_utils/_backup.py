@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _content_manifest, _manifest
 
 _SHOWN = 8
 
@@ -57,11 +57,51 @@ def _models(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {item["name"]: item["digest"] for item in _meta(manifest, "ollama").get("models") or []}
 
 
+def _content_changes(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> list[str]:
+    """Say which tables hold as many rows as they did, and others. How many there are is said elsewhere."""
+    if old is None or new is None:
+        return []
+    former = {_content_manifest.table_name(table): table for table in old["tables"]}
+    found, unknown = [], []
+    for table in new["tables"]:
+        name = _content_manifest.table_name(table)
+        before = former.get(name)
+        if before is None:
+            continue
+        if before["columns"] != table["columns"]:
+            found.append(f"table {name}: other columns")
+        elif before["rows"] == table["rows"] and None in (before["hash"], table["hash"]):
+            unknown.append(name)
+        elif before["rows"] == table["rows"] and before["hash"] != table["hash"]:
+            found.append(f"table {name}: other contents, {table['rows']} rows as before")
+    large = old["large_objects"], new["large_objects"]
+    if None not in large and large[0] != large[1]:
+        found.append(f"large objects: other ones, {large[0]['rows']} -> {large[1]['rows']}")
+    if unknown:
+        found.append("contents are not known, since only rows were counted")
+    return found
+
+
+def _object_changes(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> list[str]:
+    """Say how many objects came, went and have other contents. Their names are those that users gave them."""
+    if old is None or new is None:
+        return []
+    counts = {
+        "added": len([key for key in new if key not in old]),
+        "removed": len([key for key in old if key not in new]),
+        "with other contents": len([key for key in new if key in old and old[key] != new[key]]),
+    }
+    texts = [f"{count} {word}" for word, count in counts.items() if count]
+    return [", ".join(texts)] if texts else []
+
+
 def changes(
     old: Mapping[str, Any],
     new: Mapping[str, Any],
     keys: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
     packages: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {}),
+    contents: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None),
+    etags: tuple[Mapping[str, str] | None, Mapping[str, str] | None] = (None, None),
 ) -> list[dict[str, str]]:
     """Say what changed from one restore point to another, each with ``what`` and ``change``. No value is in it.
 
@@ -70,6 +110,8 @@ def changes(
         new: the later one.
         keys: the environment files' variables in each, ``<file>: <name>`` to anything that can be compared.
         packages: names of what is installed in each, to their versions.
+        contents: the content manifest of the database in each, None where there is none.
+        etags: the objects' names in each, to their ETags.
     """
     found: list[dict[str, str]] = []
 
@@ -94,6 +136,7 @@ def changes(
             if rows[0].get(name) != rows[1].get(name)
         ]
         add("database", counted)
+    add("database", _content_changes(*contents))
     add("environment", difference(*keys))
     redis = [sum((_meta(manifest, "redis").get("keys") or {}).values()) for manifest in (old, new)]
     if redis[0] != redis[1]:
@@ -101,6 +144,7 @@ def changes(
     objects = [_meta(manifest, "objects").get("objects") for manifest in (old, new)]
     if None not in objects and objects[0] != objects[1]:
         add("objects", [f"{objects[0]} -> {objects[1]} objects"])
+    add("objects", _object_changes(*etags))
     if _manifest.artifact(old, "ollama") and _manifest.artifact(new, "ollama"):
         add("ollama", difference(_models(old), _models(new)))
     add("packages", difference(*packages))

@@ -16,7 +16,9 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import _dotenv, 
 
 #: A name that looks like one. The lines of a key or a certificate that nobody quoted can pass for names too.
 _NAME = re.compile(r"(?:[A-Z_][A-Z0-9_]{0,63}|[a-z_][a-z0-9_]{0,63})")
-_TIMESTAMP = re.compile(r"(\d{8})[_T-]?(\d{6})Z?")
+_TIMESTAMP = re.compile(r"(\d{8})[_T-]?(\d{4}(?:\d{2})?)Z?")
+#: The time in the name of a copy that somebody made by hand.
+HAND_MADE_TIME = r"\d{8}[-_]\d{4}(?:\d{2})?"
 _HIDDEN = "(a name that is not shown)"
 #: The runbook copies one file after the other, each with its own time.
 HAND_MADE_SECONDS = 5
@@ -97,7 +99,9 @@ def masked_diff(target: str, changes: KeyChanges) -> dict[str, str]:
 
 def attribute_changes(found: State, wanted: State) -> list[str]:
     """How mode, owner, SELinux context or link differ, one text each. Unknown ones don't."""
-    texts = []
+    texts: list[str] = []
+    if found.body is None and wanted.body is None and found.symlink != wanted.symlink:
+        return [f"a link to {wanted.symlink} again, which leads to nothing" if wanted.symlink else "no link any more"]
     if found.body is None or wanted.body is None:
         return texts
     if wanted.mode is not None and found.mode != wanted.mode:
@@ -114,9 +118,9 @@ def attribute_changes(found: State, wanted: State) -> list[str]:
 
 def action(found: State, wanted: State) -> str:
     """What has to be done: ``none``, ``replace``, ``create``, ``remove`` or ``attributes``."""
-    if wanted.body is None:
-        return "none" if found.body is None else "remove"
-    if found.body is None:
+    if found.body is not None and wanted.body is None:
+        return "remove"
+    if found.body is None and wanted.body is not None:
         return "create"
     if found.body != wanted.body:
         return "replace"
@@ -152,29 +156,36 @@ def in_process(
 
 
 def timestamp(text: str) -> str | None:
-    """A timestamp in the runbook's form ``20250115_140000``, or None for what is none."""
+    """A timestamp in the runbook's form ``20250115_140000``, or None for what is none. Seconds may be left out."""
     match = _TIMESTAMP.fullmatch(text.strip())
-    return f"{match[1]}_{match[2]}" if match else None
+    return f"{match[1]}_{match[2]:0<6}" if match else None
+
+
+def copied_at(name: str, target: str) -> str | None:
+    """The time in the name of a file that is a copy by hand of another one, as it stands there, or None."""
+    match = re.fullmatch(rf"{re.escape(target)}\.backup\.({HAND_MADE_TIME})", name)
+    return match[1] if match else None
 
 
 def hand_made(files: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
     """Group the backups that people made by hand, newest first: those of different files that belong together.
 
     Args:
-        files: target to its backups, timestamp to seconds since the epoch.
+        files: target to its backups, the time in the name of each to seconds since the epoch.
 
     Returns:
-        ``timestamp`` and ``at`` of the oldest of each group, ``stamps`` and ``files`` (target to timestamp).
+        ``timestamp`` and ``at`` of the oldest of each group, ``stamps``, all in the runbook's form, and ``files``
+        (target to the time in the name of its copy).
     """
     every = sorted((at, stamp, target) for target, stamps in files.items() for stamp, at in stamps.items())
     groups: list[dict[str, Any]] = []
-    for at, stamp, target in every:
-        last = groups[-1] if groups else None
+    for at, in_name, target in every:
+        last, stamp = groups[-1] if groups else None, timestamp(in_name)
         if last and at - last["at"] <= HAND_MADE_SECONDS and target not in last["files"]:
-            last["files"][target] = stamp
+            last["files"][target] = in_name
             last["stamps"].append(stamp)
         else:
-            groups.append({"timestamp": stamp, "at": at, "stamps": [stamp], "files": {target: stamp}})
+            groups.append({"timestamp": stamp, "at": at, "stamps": [stamp], "files": {target: in_name}})
     return groups[::-1]
 
 
@@ -200,6 +211,21 @@ def offer(points: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any
     return f"choose one: {', '.join(texts)}"
 
 
+def _while_it_ran(points: Sequence[Mapping[str, Any]], tag: str, commit: str | None) -> list[Mapping[str, Any]]:
+    """The restore points that a tag means: the one that it was made for, else those of the release that it names."""
+    named = any(item.get("tag") == tag for item in points)
+    own = [item for item in points if item.get("backup_tag") == tag]
+    # The first backup's tag is the release's own from then on, where that had none.
+    if own and not named:
+        return own
+    # One commit can have several tags, and the manifest has but one of them.
+    return [
+        item
+        for item in points
+        if tag in (item.get("tag"), item.get("backup_tag")) or (commit and item.get("commit") == commit)
+    ]
+
+
 def choose(
     points: Sequence[Mapping[str, Any]],
     groups: Sequence[Mapping[str, Any]],
@@ -208,11 +234,12 @@ def choose(
     """Find where to go back to. Nothing is guessed: what can't be had is refused, with what there is.
 
     Args:
-        points: restore points, newest first: ``id``, ``at`` (seconds since the epoch), ``tag``, ``usable`` (it holds
-            environment files) and ``problem`` (why it can't be used, or None).
+        points: restore points, newest first: ``id``, ``at`` (seconds since the epoch), ``tag``, ``commit`` and
+            ``backup_tag``, ``usable`` (it holds environment files, or what it holds can't be read) and ``problem`` (why
+            it can't be used, or None).
         groups: as ``hand_made`` returns them.
         wanted: ``restore_point``, ``timestamp``, ``tag``, empty where not given; ``at``, the timestamp in seconds since
-            the epoch, None where it is none.
+            the epoch, and ``commit``, that of the tag, None where there is none.
 
     Returns:
         The choice (``restore_point``, or ``hand_made``), or the refusal.
@@ -243,14 +270,14 @@ def choose(
         group = next((item for item in groups if stamp in item["stamps"]), None)
         if group is not None:
             return {"hand_made": dict(group)}, None
-        found = next((item for item in points if item["at"] <= at and (item["usable"] or item["problem"])), None)
+        found = next((item for item in points if item["at"] <= at and item["usable"]), None)
         if found is None:
             return None, refusal(
                 "unknown", f"Nothing was kept up to {stamp} (time of the host)", there_is[0].upper() + there_is[1:]
             )
     else:
         tag = wanted["tag"]
-        while_it_ran = [item for item in points if item.get("tag") == tag and (item["usable"] or item["problem"])]
+        while_it_ran = _while_it_ran([item for item in points if item["usable"]], tag, wanted.get("commit"))
         # What a level kept is what somebody went away from.
         found = next((item for item in while_it_ran if "-level" not in item["id"]), next(iter(while_it_ran), None))
         if found is None:

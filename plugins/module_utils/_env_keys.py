@@ -1,6 +1,6 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which variables a program needs: from the syntax tree of its Python, from its ``.env.example``. Runs none of it."""
+"""Which variables a program needs: from its Python, its JavaScript and its ``.env.example``. Runs none of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,23 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import _dotenv
 
 #: What a file must hold to be worth parsing.
 SIGNS = ("environ", "getenv", "Settings")
+JAVASCRIPT_SIGNS = ("process",)
+#: What Node.js and Next.js set by themselves.
+_SET_BY_NODE = {"NODE_ENV", "NEXT_RUNTIME"}
+#: A comment, or a text in which the signs of one mean nothing. The two slashes of an address are no comment.
+_JAVASCRIPT_TOKEN = re.compile(
+    r"""(?<!:)//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`""", re.DOTALL
+)
+_JAVASCRIPT_READ = re.compile(
+    r"""\bprocess\s*\.\s*env\s*(?:\??\.\s*(?P<name>[A-Za-z_]\w*)|(?:\?\.)?\[\s*(["'`])(?P<text>[A-Za-z_]\w*)\2\s*\])"""
+)
+#: What follows a read whose being undefined is thought of: a default, a comparison, ``?.``; or what is no read.
+_JAVASCRIPT_COPED = re.compile(r"\s*(?:\|\||\?\?|\?\.|[=!]==?|=(?![=>]))")
+#: What follows one that is asked for first, so that the rest of the file can do without.
+_JAVASCRIPT_ASKED = re.compile(r"\s*(?:&&|\?(?![?.]))")
+_JAVASCRIPT_IF = re.compile(r"\bif\s*\(\s*$")
+_JAVASCRIPT_CLOSED = re.compile(r"\s*\)")
+_JAVASCRIPT_BOOLEAN = re.compile(r"(?:!!|\bBoolean\s*\()\s*$")
 _ENVIRONMENTS = ("environ", "environb")
 
 
@@ -50,6 +67,37 @@ def from_python(sources: Mapping[str, str]) -> list[Need]:
             if key not in found or (firm and not found[key].firm):
                 found[key] = need
     return [found[key] for key in sorted(found)]
+
+
+def from_javascript(sources: Mapping[str, str]) -> list[Need]:
+    """Return what JavaScript or TypeScript reads from ``process.env`` and has no default for, by key.
+
+    None is firm: what is not there is ``undefined``, and the program starts all the same.
+
+    Args:
+        sources: path to text.
+    """
+    found: dict[str, Need] = {}
+    for path, source in sorted(sources.items()):
+        text = _JAVASCRIPT_TOKEN.sub(_blank_comment, source)
+        reads, asked = [], set(_SET_BY_NODE)
+        for match in _JAVASCRIPT_READ.finditer(text):
+            key = match["name"] or match["text"]
+            before, after = text[max(0, match.start() - 40) : match.start()], match.end()
+            tested = _JAVASCRIPT_IF.search(before) and _JAVASCRIPT_CLOSED.match(text, after)
+            if tested or _JAVASCRIPT_ASKED.match(text, after):
+                asked.add(key)
+            elif not (_JAVASCRIPT_COPED.match(text, after) or _JAVASCRIPT_BOOLEAN.search(before)):
+                reads.append((key, text.count("\n", 0, match.start()) + 1))
+        for key, line in reads:
+            if key not in asked:
+                found.setdefault(key, Need(key, f"read without a default at {path}:{line}", False))
+    return [found[key] for key in sorted(found)]
+
+
+def _blank_comment(match: re.Match[str]) -> str:
+    """Nothing in place of a comment, but its lines; any other text as it is."""
+    return re.sub(r"[^\n]", " ", match[0]) if match[0].startswith("/") else match[0]
 
 
 def from_example(path: str, text: str) -> list[Need]:

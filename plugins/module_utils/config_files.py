@@ -202,11 +202,15 @@ def real_place(root: str, state: _config.State) -> str:
 
 def link_problem(root: str, found: _config.State, wanted: _config.State, states: Iterable[_config.State]) -> str | None:
     """Why a link can't be made again, or None. What lies behind it must be kept too, or be the same already."""
-    if wanted.body is None or wanted.symlink is None or wanted.symlink == found.symlink:
+    if wanted.symlink is None or wanted.symlink == found.symlink:
         return None
     behind = real_place(root, wanted)
     if any(other.symlink is None and real_place(root, other) == behind for other in states):
         return None
+    if wanted.body is None:
+        if not os.path.lexists(behind):
+            return None
+        return f"{wanted.target} was a link to {wanted.symlink}, which led to nothing; something lies there now"
     with contextlib.suppress(OSError), open(behind, "rb") as stream:
         if stream.read(MOST_BYTES + 1) == wanted.body:
             return None
@@ -218,8 +222,11 @@ def link_problem(root: str, found: _config.State, wanted: _config.State, states:
 
 def write_problem(root: str, found: _config.State, wanted: _config.State) -> str | None:
     """Why a file can't be replaced by this user, or None."""
-    place = real_place(root, wanted)
-    for folder in (os.path.dirname(place), os.path.dirname(os.path.join(root, wanted.target))):
+    places = [os.path.join(root, wanted.target)]
+    # A link that led to nothing is made again without anything behind it, and its directory may be gone too.
+    if wanted.body is not None or found.symlink == wanted.symlink:
+        places.insert(0, real_place(root, wanted))
+    for folder in map(os.path.dirname, places):
         if not os.path.isdir(folder):
             return f"there is no directory {folder} for {wanted.target}"
         if not os.access(folder, os.W_OK):
@@ -270,7 +277,7 @@ def put(root: str, wanted: Sequence[_config.State], run_id: str, removed: str) -
     Args:
         wanted: the files that differ.
         run_id: the run, part of the temporary names.
-        removed: directory that a file is moved to which did not exist then.
+        removed: directory that a file, or a link, is moved to which did not exist then.
     """
     staged: dict[str, str] = {}
     try:
@@ -286,9 +293,11 @@ def put(root: str, wanted: Sequence[_config.State], run_id: str, removed: str) -
         os.rename(temporary, place)
     for state in wanted:
         path = os.path.join(root, state.target)
+        linked = state.symlink is not None and os.path.islink(path) and os.readlink(path) == state.symlink
         if state.body is None:
-            _move(real_place(root, state), os.path.join(removed, state.target))
-        elif state.symlink is not None and (not os.path.islink(path) or os.readlink(path) != state.symlink):
+            # Through another link, or where that one is to come, lies what is none of this file's.
+            _move(real_place(root, state) if linked else path, os.path.join(removed, state.target))
+        if state.symlink is not None and not linked:
             temporary = _temporary(path, run_id)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -298,15 +307,29 @@ def put(root: str, wanted: Sequence[_config.State], run_id: str, removed: str) -
         restore_points.sync_directory(folder)
 
 
-def _move(path: str, dest: str) -> None:
-    """Move a file out of the way, to another file system too. One that is gone already is fine."""
-    if not os.path.lexists(path):
-        return
+def _free(dest: str) -> str:
+    """A path that nothing has, in a directory that is there."""
     os.makedirs(os.path.dirname(dest), mode=0o700, exist_ok=True)
     number, place = 0, dest
     while os.path.lexists(place):
         number += 1
         place = f"{dest}.{number}"
+    return place
+
+
+def copy_aside(state: _config.State, dest: str) -> str:
+    """Keep what a file holds, before something takes its place. Returns where."""
+    place = _free(dest)
+    write_synced(place, state.body or b"")
+    restore_points.sync_directory(os.path.dirname(place))
+    return place
+
+
+def _move(path: str, dest: str) -> None:
+    """Move a file out of the way, to another file system too. One that is gone already is fine."""
+    if not os.path.lexists(path):
+        return
+    place = _free(dest)
     try:
         os.rename(path, place)
     except OSError as exc:
@@ -316,10 +339,13 @@ def _move(path: str, dest: str) -> None:
         os.unlink(path)
 
 
-def clear(root: str, targets: Iterable[str], run_id: str) -> None:
-    """Remove what a run that was cut off left beside the files: it may hold secrets."""
-    for target in targets:
-        path = os.path.join(root, target)
-        for place in (path, os.path.realpath(path)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(_temporary(place, run_id))
+def clear(root: str, targets: Iterable[str], states: Iterable[_config.State], run_id: str) -> None:
+    """Remove what a run that was cut off left beside the files: it may hold secrets.
+
+    Args:
+        states: what was being put, or is to be: a link that was not made yet has its new file beside where it leads.
+    """
+    paths = [os.path.join(root, target) for target in targets]
+    for place in {*paths, *map(os.path.realpath, paths), *(real_place(root, state) for state in states)}:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(_temporary(place, run_id))

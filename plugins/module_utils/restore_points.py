@@ -16,7 +16,7 @@ import time
 from collections.abc import Container, Iterator
 from typing import Any
 
-from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, _retention
+from ansible_collections.sparklio.rollback.plugins.module_utils import _config, _manifest, _retention
 from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import State, write_private
 
@@ -26,7 +26,7 @@ PARTIAL = ".partial-"
 _MOST_MANIFEST = 64 << 20
 #: What people make by hand as the runbook says, by what it is.
 _HAND_MADE = (
-    ("environment", re.compile(r"(?P<of>\.env(?:\.[a-z]+)*)\.backup\.(?P<when>\d{8}[-_]\d{4,6})")),
+    ("environment", re.compile(rf"(?P<of>\.env(?:\.[a-z]+)*)\.backup\.(?P<when>{_config.HAND_MADE_TIME})")),
     ("database", re.compile(r"(?P<of>db|pre_rollback|schema|data)_(?P<when>\d{8}[-_]\d{4,6})\.(?:sql|dump)(?:\.gz)?")),
     ("redis", re.compile(r"(?P<of>redis)_(?P<when>\d{8}[-_]\d{4,6})\.rdb")),
 )

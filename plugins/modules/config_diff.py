@@ -41,13 +41,16 @@ options:
     type: str
   tag:
     description:
-      - Release to go back to the configuration of. The newest restore point that was made while it ran; one that a
-        level made, of what it went away from, only where there is no other.
+      - Release to go back to the configuration of, by any tag on its commit. The newest restore point that was made
+        while it ran; one that a level made, of what it went away from, only where there is no other.
+      - The tag that a backup put there means the restore point of that backup.
     type: str
   code:
-    description: Directory of each service's Python code, relative to O(root), in which needed variables are looked for.
+    description:
+      - Directory of each service's code, relative to O(root), in which needed variables are looked for. In Python it is
+        what has no default, in JavaScript and TypeScript what is read from C(process.env) without one.
     type: dict
-    default: {backend: backend}
+    default: {backend: backend, frontend: frontend}
   build_keys:
     description: Patterns of the variables that the frontend's build inlines.
     type: list
@@ -136,7 +139,9 @@ warnings_found:
   returned: success
 """
 
+import contextlib
 import os
+import re
 import time
 from typing import Any
 
@@ -151,6 +156,12 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
 from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
 
 _NO_CODE = {"venv", ".venv", "env", "node_modules", "site-packages", "__pycache__", "tests", "test", "alembic"}
+#: What a program is built to, where the code that people wrote is not.
+_BUILT = {"out", "build", "dist", "coverage"}
+_JAVASCRIPT = (".js", ".jsx", ".mjs", ".cjs", ".ts", ".tsx", ".mts", ".cts")
+_JAVASCRIPT_TESTS = re.compile(r".+\.(?:test|spec|stories|d)\.\w+")
+#: Where Next.js reads variables besides.
+_NEXT_FILES = (".env", ".env.production", ".env.production.local", ".env.local")
 _DEFAULT_READERS = {".env": ["backend"], "backend/.env": ["backend"], "frontend/.env.local": ["frontend"]}
 
 
@@ -158,11 +169,12 @@ def points_in(backups: str) -> list[dict[str, Any]]:
     """All restore points, newest first, as ``_config.choose`` takes them."""
     found = []
     for point_id in restore_points.ids(backups):
-        item: dict[str, Any] = {"id": point_id, "at": restore_points.epoch(point_id), "tag": None, "usable": False}
+        item: dict[str, Any] = {"id": point_id, "at": restore_points.epoch(point_id), "usable": True}
         place = os.path.join(backups, point_id)
         try:
             manifest = restore_points.read(place)
-            item["tag"] = manifest["release"].get("tag")
+            item.update({key: manifest["release"].get(key) for key in ("tag", "commit")})
+            item["backup_tag"] = manifest.get("backup_tag")
             item["usable"] = _manifest.artifact(manifest, config_files.ARTIFACT) is not None
             # What is offered has to be good: these files are small, so they are read.
             item["problem"] = restore_points.problem(place, manifest, (config_files.ARTIFACT,))
@@ -173,15 +185,14 @@ def points_in(backups: str) -> list[dict[str, Any]]:
 
 
 def stamps_of(root: str, target: str) -> dict[str, int]:
-    """The backups by hand of one file: timestamp to seconds since the epoch, in the time zone of the host."""
+    """The backups by hand of one file: the time in its name to seconds since the epoch, in the host's time zone."""
     folder, name = os.path.split(os.path.join(root, target))
-    start, found = f"{name}.backup.", {}
+    found = {}
     for entry in os.listdir(folder) if os.path.isdir(folder) else []:
-        stamp = entry[len(start) :]
-        if entry.startswith(start) and _config.timestamp(stamp) == stamp:
-            at = seconds(stamp)
-            if at is not None:
-                found[stamp] = at
+        in_name = _config.copied_at(entry, name)
+        at = seconds(_config.timestamp(in_name) or "") if in_name else None
+        if in_name and at is not None:
+            found[in_name] = at
     return found
 
 
@@ -192,19 +203,27 @@ def seconds(stamp: str) -> int | None:
         return None
 
 
-def sources(root: str, directory: str) -> dict[str, str]:
-    """The Python files below a directory that read the environment, by path relative to the root."""
-    found = {}
-    for folder, folders, names in os.walk(os.path.join(root, directory)):
+def sources(root: str, directory: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The Python and the JavaScript files below a directory that read the environment, by path relative to the root."""
+    python: dict[str, str] = {}
+    javascript: dict[str, str] = {}
+    top = os.path.join(root, directory)
+    for folder, folders, names in os.walk(top):
         folders[:] = sorted(name for name in folders if name not in _NO_CODE and not name.startswith("."))
-        for name in names:
-            path = os.path.join(folder, name)
-            if name.endswith(".py") and os.path.isfile(path):
-                with open(path, encoding="utf-8", errors="replace") as stream:
-                    text = stream.read()
-                if any(sign in text for sign in _env_keys.SIGNS):
-                    found[os.path.relpath(path, root)] = text
-    return found
+        scripts = [name for name in names if name.endswith(_JAVASCRIPT) and not _JAVASCRIPT_TESTS.fullmatch(name)]
+        if os.path.relpath(folder, top).split(os.sep)[0] in _BUILT:
+            scripts = []
+        for found, signs, chosen in (
+            (python, _env_keys.SIGNS, [name for name in names if name.endswith(".py")]),
+            (javascript, _env_keys.JAVASCRIPT_SIGNS, scripts),
+        ):
+            for path in (os.path.join(folder, name) for name in chosen):
+                if os.path.isfile(path):
+                    with open(path, encoding="utf-8", errors="replace") as stream:
+                        text = stream.read()
+                    if any(sign in text for sign in signs):
+                        found[os.path.relpath(path, root)] = text
+    return python, javascript
 
 
 class Comparison:
@@ -252,7 +271,8 @@ class Comparison:
         if action == "create":
             return f"made, with {len(changes.added)} keys"
         if action == "remove":
-            return "moved away, it did not exist then"
+            link = self.wanted[target].symlink
+            return "moved away, it did not exist then" if link is None else f"moved away, {link} did not exist then"
         counts = [
             f"{len(keys)} {word}"
             for word, keys in (("changed", changes.changed), ("added", changes.added), ("removed", changes.removed))
@@ -266,22 +286,46 @@ class Comparison:
         services = sorted({service for readers in self.params["readers"].values() for service in readers})
         found, how = [], []
         for service in services:
-            needs = []
+            needs: list[_env_keys.Need] = []
+            provided: set[str] = set()
             if service in self.params["code"]:
                 directory = self.params["code"][service]
-                texts = sources(self.root, directory)
-                needs = _env_keys.from_python(texts)
-                how.append(f"{len(needs)} read without a default by the Python code in {directory}")
-            for target in self.params["files"]:
-                path = os.path.join(self.root, f"{target}.example")
-                if service in self.params["readers"].get(target, []) and os.path.isfile(path):
-                    with open(path, encoding="utf-8", errors="replace") as stream:
-                        named = _env_keys.from_example(f"{target}.example", stream.read())
-                    needs += named
-                    how.append(f"{len(named)} named in {target}.example")
-            lost = _env_keys.missing(needs, self.keys_of(service, False), self.keys_of(service, True))
+                python, javascript = sources(self.root, directory)
+                for language, texts, read in (
+                    ("Python ", python, _env_keys.from_python(python)),
+                    ("JavaScript ", javascript, _env_keys.from_javascript(javascript)),
+                    ("", not (python or javascript), []),
+                ):
+                    if texts:
+                        needs += read
+                        how.append(f"{len(read)} read without a default by the {language}code in {directory}")
+                provided = set() if python else self.untouched(directory)
+            for example in self.examples(service):
+                with open(os.path.join(self.root, example), encoding="utf-8", errors="replace") as stream:
+                    named = _env_keys.from_example(example, stream.read())
+                needs += named
+                how.append(f"{len(named)} named in {example}")
+            lost = _env_keys.missing(needs, self.keys_of(service, False), self.keys_of(service, True), provided)
             found += [{"key": need.key, "service": service, "how": need.how} for need in lost]
         return found, how
+
+    def examples(self, service: str) -> list[str]:
+        """The example files of a service: one by the name of its file, or the usual one beside it."""
+        found: dict[str, None] = {}
+        for target in self.params["files"]:
+            if service in self.params["readers"].get(target, []):
+                found[f"{target}.example"] = found[os.path.join(os.path.dirname(target), ".env.example")] = None
+        return [name for name in found if os.path.isfile(os.path.join(self.root, name))]
+
+    def untouched(self, directory: str) -> set[str]:
+        """The variables that Next.js reads from files which no restore point touches."""
+        names = {os.path.normpath(os.path.join(directory, name)) for name in _NEXT_FILES} - set(self.params["files"])
+        found: set[str] = set()
+        for name in names:
+            # What can't be read gives nobody a variable.
+            with contextlib.suppress(config_files.ConfigError):
+                found |= set(_config.variables(config_files.look(self.root, name).body))
+        return found
 
     def refusals(self) -> list[dict[str, str]]:
         found = []
@@ -363,6 +407,7 @@ def compare(params: dict[str, Any]) -> dict[str, Any]:
     }
     stamp = _config.timestamp(params["timestamp"] or "")
     wanted = {"restore_point": params["restore_point"], "timestamp": params["timestamp"], "tag": params["tag"]}
+    wanted["commit"] = repo.commit_of(f"refs/tags/{params['tag']}") if params["tag"] else None
     choice, refused = _config.choose(
         points_in(params["backups"]),
         _config.hand_made({target: stamps_of(params["root"], target) for target in params["files"]}),
@@ -387,7 +432,7 @@ def main() -> None:
             "restore_point": {"type": "str"},
             "timestamp": {"type": "str"},
             "tag": {"type": "str"},
-            "code": {"type": "dict", "default": {"backend": "backend"}},
+            "code": {"type": "dict", "default": {"backend": "backend", "frontend": "frontend"}},
             # Patterns of names, nothing secret.
             "build_keys": {"type": "list", "elements": "str", "default": ["NEXT_PUBLIC_*"], "no_log": False},
         },

@@ -12,7 +12,7 @@ description:
   - Writes all files that differ beside those that they replace, each with its mode, owner and SELinux context, and then
     lets each take its place by one rename. A link stays a link; what it points to is replaced.
   - Everything is compared once more before the first rename. What is put back with O(state=absent) is what
-    O(preserved) holds.
+    O(preserved) holds. What somebody wrote meanwhile is copied to O(displaced) first.
 options:
   root:
     description: Root of the application's git clone.
@@ -29,7 +29,9 @@ options:
     choices: [present, absent]
     default: present
   source:
-    description: Where they come from, as M(sparklio.rollback.config_diff) returns it. Needed with O(state=present).
+    description:
+      - Where they come from, as M(sparklio.rollback.config_diff) returns it. Needed with O(state=present).
+      - With O(state=absent), where they came from; what is neither from there nor in O(preserved) was edited by hand.
     type: dict
     suboptions:
       name:
@@ -49,7 +51,7 @@ options:
     type: str
     required: true
   displaced:
-    description: Directory that a file is moved to which did not exist then.
+    description: Directory that a file is moved to which did not exist then, and that edits by hand are copied to.
     type: path
     required: true
   detail:
@@ -85,8 +87,15 @@ replaced:
   type: list
   elements: str
   returned: success
+aside:
+  description: With O(state=absent), the edits by hand that were copied first, each with C(target) and C(path).
+  type: list
+  elements: dict
+  returned: success
 """
 
+import contextlib
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -135,7 +144,9 @@ def present(params: dict[str, Any], recorder: Recorder, check_mode: bool) -> dic
         problem = config_files.link_problem(root, found, state, [wanted for _found, wanted in pairs])
         if problem:
             raise config_files.ConfigError(problem)
-    recorder.intent(detail={"targets": targets, "preserved": params["preserved"], **params["detail"]})
+    # The undo has to know what this run itself put there.
+    source = {key: value for key, value in params["source"].items() if value}
+    recorder.intent(detail={"targets": targets, "preserved": params["preserved"], "source": source, **params["detail"]})
     config_files.put(root, [state for _found, state in pairs], params["run_id"], params["displaced"])
     recorder.done(detail={"targets": targets})
     return result
@@ -146,11 +157,22 @@ def absent(params: dict[str, Any], recorder: Recorder, check_mode: bool) -> dict
     kept = config_files.from_restore_point(params["preserved"], params["files"])
     targets = params["detail"].get("targets") or list(kept)
     pairs = differing(root, {target: kept[target] for target in targets if target in kept})
+    replaced = [state.target for _found, state in pairs]
+    aside: list[dict[str, str]] = []
     if not check_mode:
-        config_files.clear(root, targets, params["run_id"])
+        put: dict[str, _config.State] = {}
+        # Without it, whatever is there may be somebody's work.
+        with contextlib.suppress(config_files.ConfigError, OSError):
+            put = source_states(params) if params["source"] else {}
+        config_files.clear(root, targets, [*put.values(), *kept.values()], params["run_id"])
+        for found, state in pairs:
+            known = [state.body, put[state.target].body if state.target in put else None]
+            if found.body is not None and found.body not in known:
+                path = config_files.copy_aside(found, os.path.join(params["displaced"], state.target))
+                aside.append({"target": state.target, "path": path})
         config_files.put(root, [state for _found, state in pairs], params["run_id"], params["displaced"])
-        recorder.done(detail={"targets": [state.target for _found, state in pairs]})
-    return {"changed": bool(pairs), "replaced": [state.target for _found, state in pairs]}
+        recorder.done(detail={"targets": replaced, "aside": aside})
+    return {"changed": bool(pairs), "replaced": replaced, "aside": aside}
 
 
 def main() -> None:
@@ -186,6 +208,8 @@ def main() -> None:
     except (config_files.ConfigError, OSError, RunError) as exc:
         recorder.failed(str(exc))
         module.fail_json(msg=f"The environment files can't be put in place: {exc}.")
+    for item in result.get("aside", []):
+        module.warn(f"{item['target']} was not as this run had left it: what it held is kept as {item['path']}")
     module.exit_json(**result)
 
 

@@ -9,17 +9,25 @@ module: restore_point_compare
 short_description: Tell what changed between two restore points
 version_added: "0.1.0"
 description:
-  - Compares release, sizes, rows of each table, keys of the environment files, keys of Redis, number of objects, models
-    and installed packages. What changed is named, and no value is shown.
+  - Compares release, sizes, rows and contents of each table, keys of the environment files, number of keys in Redis,
+    objects by their ETags, models and installed packages. What changed is named, and no value is shown.
 options:
   backups:
     description: Directory of the restore points.
     type: path
     required: true
   since:
-    description: Id of the earlier one, or V(newest) for the newest whole one (but O(id)).
+    description:
+      - Id of the earlier one, or V(newest) for the newest whole one of O(kind) (but O(id)). Where there is no such one
+        yet, nothing is compared, and RV(note) says so.
     type: str
     required: true
+  kind:
+    description:
+      - With O(since=newest), what the earlier one was made for, since those of the levels hold less than a backup. By
+        default that of O(id), else any.
+    type: str
+    choices: [deploy, level1, level2, level3, level4, manual]
   id:
     description: Id of the later one. Left out, only whether O(since) is there is found out.
     type: str
@@ -44,9 +52,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 since:
-  description: Id of the earlier one.
+  description: Id of the earlier one, empty where there is none.
   returned: success
   type: str
+note:
+  description: Why nothing is compared, else empty.
+  returned: success
+  type: str
+  sample: "There is no earlier restore point of the kind deploy to compare with"
 changes:
   description: What changed, each with C(what), the artifact or C(release), and C(change), in words.
   returned: success
@@ -62,17 +75,28 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _backup, _dotenv, _manifest, restore_points
+from ansible_collections.sparklio.rollback.plugins.module_utils import (
+    _backup,
+    _config,
+    _content_manifest,
+    _dotenv,
+    _manifest,
+    restore_points,
+)
 
 
-def keys(place: str, manifest: dict[str, Any]) -> dict[str, str]:
-    """The variables of the environment files, by file and name. The values are for comparing, never for showing."""
-    found = {}
+def keys(place: str, manifest: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The variables of the environment files, by file and name. The values are for comparing, never for showing.
+
+    The lines of a key that nobody quoted pass for variables too: they share one name that may be shown.
+    """
+    found: dict[str, dict[str, str]] = {}
     for item in (_manifest.artifact(manifest, "environment") or {"files": []})["files"]:
         with open(os.path.join(place, item["path"]), encoding="utf-8-sig", errors="replace") as stream:
             variables = _dotenv.parse(stream.read())
         target = item.get("target") or item["path"]
-        found.update({f"{target}: {name}": value for name, value in variables.items()})
+        for name, value in variables.items():
+            found.setdefault(f"{target}: {_config.shown(name)}", {})[name] = value
     return found
 
 
@@ -89,6 +113,30 @@ def packages(place: str, manifest: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def listed(place: str, manifest: dict[str, Any], artifact: str, name: str) -> str | None:
+    """The path of one file of an artifact, or None where the restore point has no such file."""
+    files = (_manifest.artifact(manifest, artifact) or {"files": []})["files"]
+    return next((os.path.join(place, item["path"]) for item in files if os.path.basename(item["path"]) == name), None)
+
+
+def content(place: str, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """What the database's tables hold: the hash of each."""
+    path = listed(place, manifest, "database", "content.json")
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as stream:
+        return _content_manifest.decode(stream.read())
+
+
+def etags(place: str, manifest: dict[str, Any]) -> dict[str, str] | None:
+    """The ETag of each object by its name."""
+    path = listed(place, manifest, "objects", "objects.jsonl")
+    if path is None:
+        return None
+    with open(path, encoding="utf-8") as stream:
+        return {item["key"]: item["etag"] for item in map(json.loads, filter(str.strip, stream))}
+
+
 def read(backups: str, point_id: str) -> tuple[str, dict[str, Any]]:
     place = restore_points.folder(backups, point_id)
     if not os.path.isdir(place):
@@ -101,14 +149,14 @@ def read(backups: str, point_id: str) -> tuple[str, dict[str, Any]]:
     return place, manifest
 
 
-def resolve(backups: str, since: str, other: str | None) -> str:
-    """The id that is meant."""
-    if since != "newest":
-        return since
+def newest(backups: str, kind: str | None, other: str | None) -> str | None:
+    """The id of the newest whole restore point of that kind, or of any, but the other one."""
     for point_id in restore_points.ids(backups):
-        if point_id != other and restore_points.describe(backups, point_id, 0)["whole"]:
+        if point_id == other or kind not in (None, point_id.split("-")[1]):
+            continue
+        if restore_points.describe(backups, point_id, 0)["whole"]:
             return point_id
-    raise restore_points.RestorePointError("There is no restore point that is whole")
+    return None
 
 
 def main() -> None:
@@ -116,6 +164,7 @@ def main() -> None:
         argument_spec={
             "backups": {"type": "path", "required": True},
             "since": {"type": "str", "required": True},
+            "kind": {"type": "str", "choices": list(_manifest.KINDS)},
             "id": {"type": "str"},
         },
         supports_check_mode=True,
@@ -123,14 +172,28 @@ def main() -> None:
     params = module.params
     changes: list[dict[str, str]] = []
     try:
-        since = resolve(params["backups"], params["since"], params["id"])
+        since = params["since"]
+        if since == "newest":
+            kind = params["kind"] or (params["id"].split("-")[1] if _manifest.is_id(params["id"] or "") else None)
+            since = newest(params["backups"], kind, params["id"])
+            if since is None:
+                of_kind = f" of the kind {kind}" if kind else ""
+                note = f"There is no earlier restore point{of_kind} to compare with"
+                module.exit_json(changed=False, since="", note=note, changes=[])
         old = read(params["backups"], since)
         if params["id"]:
             new = read(params["backups"], params["id"])
-            changes = _backup.changes(old[1], new[1], (keys(*old), keys(*new)), (packages(*old), packages(*new)))
-    except (restore_points.RestorePointError, OSError, ValueError) as exc:
+            changes = _backup.changes(
+                old[1],
+                new[1],
+                keys=(keys(*old), keys(*new)),
+                packages=(packages(*old), packages(*new)),
+                contents=(content(*old), content(*new)),
+                etags=(etags(*old), etags(*new)),
+            )
+    except (restore_points.RestorePointError, _content_manifest.ContentError, OSError, ValueError, KeyError) as exc:
         module.fail_json(msg=f"Nothing can be compared with {params['since']}: {exc}.")
-    module.exit_json(changed=False, since=since, changes=changes)
+    module.exit_json(changed=False, since=since, note="", changes=changes)
 
 
 if __name__ == "__main__":

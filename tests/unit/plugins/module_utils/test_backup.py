@@ -58,6 +58,44 @@ def test_what_changed_is_named_and_no_value_is():
     assert _backup.changes(old, old, (keys[0], keys[0])) == []
 
 
+def content(*tables, large=None):
+    rows = [
+        {"schema": "public", "name": name, "columns": ["id"], "rows": count, "hash": digest}
+        for name, count, digest in tables
+    ]
+    return {"tables": rows, "large_objects": large}
+
+
+def said(old, new, **both):
+    return [f"{item['what']}: {item['change']}" for item in _backup.changes(old, new, **both)]
+
+
+def test_as_many_rows_with_other_contents_are_a_change():
+    point = manifest(artifact("database", tables={"users": {"rows": 42}, "same": {"rows": 1}}))
+    old = content(("users", 42, "1"), ("same", 1, "5"), ("more", 1, "1"), large={"rows": 1, "hash": "1"})
+    new = content(("users", 42, "2"), ("same", 1, "5"), ("more", 2, "2"), large={"rows": 1, "hash": "2"})
+    assert said(point, point, contents=(old, new)) == [
+        "database: table users: other contents, 42 rows as before",
+        "database: large objects: other ones, 1 -> 1",
+    ]
+    assert said(point, point, contents=(old, old)) == [] == said(point, point, contents=(None, new))
+
+
+def test_contents_that_nobody_hashed_are_not_said_to_be_the_same():
+    point = manifest(artifact("database", tables={"users": {"rows": 42}}))
+    counted = content(("users", 42, None))
+    assert said(point, point, contents=(counted, content(("users", 42, "1")))) == [
+        "database: contents are not known, since only rows were counted"
+    ]
+
+
+def test_as_many_objects_with_other_contents_are_a_change():
+    point = manifest(artifact("objects", objects=3, bytes=9))
+    old, new = {"a": "1", "b": "1", "canary": "1"}, {"a": "1", "b": "2", "c": "1"}
+    assert said(point, point, etags=(old, new)) == ["objects: 1 added, 1 removed, 1 with other contents"]
+    assert said(point, point, etags=(old, old)) == [] == said(point, point, etags=(None, new))
+
+
 @given(st.dictionaries(st.text(max_size=3), st.integers()), st.dictionaries(st.text(max_size=3), st.integers()))
 def test_nothing_is_said_of_equals_and_something_of_others(old, new):
     assert bool(_backup.difference(old, new)) == (old != new)

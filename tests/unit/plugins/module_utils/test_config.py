@@ -12,8 +12,8 @@ KEYS = st.from_regex(r"[A-Z][A-Z0-9_]{0,8}", fullmatch=True)
 VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126, blacklist_characters="'\"#\\$`"), max_size=12)
 
 
-def point(point_id, tag="v4.0.20250115-1430", usable=True, problem=None, at=None):
-    return {"id": point_id, "tag": tag, "usable": usable, "problem": problem, "at": at or int(point_id[:8])}
+def point(point_id, tag="v4.0.20250115-1430", usable=True, problem=None, at=None, **more):
+    return {"id": point_id, "tag": tag, "usable": usable, "problem": problem, "at": at or int(point_id[:8]), **more}
 
 
 POINTS = [
@@ -136,7 +136,9 @@ def test_a_process_tells_what_it_has_from_a_file_and_what_from_elsewhere():
         ("20250115-140000", "20250115_140000"),
         ("20250115140000", "20250115_140000"),
         ("20250115T140000Z", "20250115_140000"),
-        ("20250115_1400", None),
+        ("20250115_1400", "20250115_140000"),
+        ("20250115-1400", "20250115_140000"),
+        ("20250115_14000", None),
         ("yesterday", None),
         ("../20250115_140000", None),
     ],
@@ -174,6 +176,52 @@ def test_the_restore_point_is_found(given_, chosen):
 def test_what_a_level_went_away_from_is_taken_only_where_there_is_no_other():
     choice, _refusal = _config.choose(POINTS[:1], [], wanted(tag="v4.0.20250115-1430"))
     assert choice == {"restore_point": "20250117T000000Z-level2"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "commit", "chosen"),
+    [
+        # That of a backup means its restore point, however many there are of that release.
+        ("v4.0.20250116-050000", "a", "20250116T050000Z-deploy"),
+        ("v4.0.20250117-050000", None, "20250117T050000Z-deploy"),
+        # A second tag on the commit means the release.
+        ("v4.0.20250115-1500", "a", "20250117T050000Z-deploy"),
+        # The first backup of a release without a tag gave it one.
+        ("v4.0.20250110-050000", "b", "20250111T050000Z-deploy"),
+        ("v4.0.20250115-1500", None, None),
+    ],
+)
+def test_a_tag_means_the_backup_that_it_was_made_for_or_the_commit_that_it_is_on(tag, commit, chosen):
+    points = [
+        point("20250118T050000Z-level2", commit="a"),
+        point("20250117T050000Z-deploy", commit="a", backup_tag="v4.0.20250117-050000"),
+        point("20250116T050000Z-deploy", commit="a", backup_tag="v4.0.20250116-050000"),
+        point("20250111T050000Z-deploy", "v4.0.20250110-050000", commit="b", backup_tag="v4.0.20250111-050000"),
+        point("20250110T050000Z-deploy", None, commit="b", backup_tag="v4.0.20250110-050000"),
+        point("20250109T050000Z-deploy", None, commit=None, backup_tag=None),
+    ]
+    choice, refused = _config.choose(points, [], {**wanted(tag=tag), "commit": commit})
+    assert choice == ({"restore_point": chosen} if chosen else None)
+    assert chosen or refused["code"] == "unknown"
+
+
+def test_a_damaged_one_without_environment_files_is_passed_over():
+    points = [point("20250118T000000Z-deploy", usable=False, problem="redis/dump.rdb is missing"), *POINTS[1:]]
+    choice, _refusal = _config.choose(points, [], wanted(timestamp="20260101_000000", at=20260101))
+    assert choice == {"restore_point": "20250116T000000Z-deploy"}
+    choice, _refusal = _config.choose(points, [], wanted(tag="v4.0.20250115-1430"))
+    assert choice == {"restore_point": "20250116T000000Z-deploy"}
+
+
+@pytest.mark.parametrize(
+    ("in_name", "given_"), [("20250115-140000", "20250115_140000"), ("20250115_1400", "20250115_1400")]
+)
+def test_copies_by_hand_are_found_however_their_time_is_written(in_name, given_):
+    assert _config.copied_at(f".env.backup.{in_name}", ".env") == in_name
+    groups = _config.hand_made({".env": {in_name: 1000}})
+    assert f"config_timestamp={_config.timestamp(in_name)} " in _config.offer([], groups)
+    choice, _refusal = _config.choose([], groups, wanted(timestamp=given_, at=1000))
+    assert choice["hand_made"]["files"] == {".env": in_name}
 
 
 @pytest.mark.parametrize("stamp", ["20250115_140000", "20250115_140001"])

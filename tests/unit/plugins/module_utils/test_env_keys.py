@@ -89,6 +89,49 @@ def test_where_it_is_read_is_told():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("fetch(process.env.A)", ["A"]),
+        ('fetch(process.env["A"])', ["A"]),
+        ("fetch(process.env['A']!)", ["A"]),
+        ("const url = `http://${process.env.A}/x`", ["A"]),
+        ("fetch(process.env.A as string)", ["A"]),
+        ("if (!process.env.A) throw new Error('A')", ["A"]),
+        ("const f = () => process.env.A\nconst b = 1", ["A"]),
+        ("process.env.A || 'x'", []),
+        ("process.env.A ?? 'x'", []),
+        ("process.env['A'] ?? 'x'", []),
+        ("process.env.A\n  || 'x'", []),
+        ("process.env.A?.trim()", []),
+        ("process.env.A === 'x'", []),
+        ("process.env.A = 'x'", []),
+        ("process.env.A ? 1 : 2", []),
+        ("if (process.env.A) {\n  use(process.env.A)\n}", []),
+        ("process.env.A && use(process.env.A)", []),
+        ("// process.env.A\n/* process.env.B\n */ x", []),
+        ("const a = 'http://x'; use(process.env.A)", ["A"]),
+        ("process.env.NODE_ENV", []),
+        ("process.env", []),
+        ("const all = process.env as Record<string, string>", []),
+        ("process.env?.A", ["A"]),
+        ("const debug = !!process.env.A", []),
+        ("Boolean(process.env.A)", []),
+        ("const key = 'A'; process.env[key]", []),
+        ("use(process.env.A || 'x'); use(process.env.A)", ["A"]),
+    ],
+)
+def test_reads_of_javascript(text, expected):
+    found = _env_keys.from_javascript({"a.ts": text})
+    assert [need.key for need in found] == expected
+    assert not any(need.firm for need in found)
+
+
+def test_where_javascript_reads_it_is_told_past_its_comments():
+    text = "/* process.env.A\n\n*/\nuse(process.env.A)"
+    assert _env_keys.from_javascript({"lib/x.ts": text})[0].how == "read without a default at lib/x.ts:4"
+
+
 def test_an_example_names_what_it_gives_a_value():
     text = "# C=1\nexport A=x\nB=\nD='y' # z\n"
     assert [need.key for need in _env_keys.from_example("backend/.env.example", text)] == ["A", "D"]
@@ -114,4 +157,5 @@ def test_what_would_be_missing(before, after, provided, lost):
 @given(st.text(max_size=80))
 def test_any_text_is_read(text):
     assert isinstance(_env_keys.from_python({"a.py": text}), list)
+    assert isinstance(_env_keys.from_javascript({"a.js": f"process.env.A{text}"}), list)
     assert isinstance(_env_keys.from_example("x", text), list)

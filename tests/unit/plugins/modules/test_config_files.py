@@ -87,7 +87,7 @@ def restore(app, call, keep, diff):
             **more,
         }
         result = call(config_restore, check=check, source=found["source"], **options)
-        return result, lambda: call(config_restore, state="absent", **options)
+        return result, lambda: call(config_restore, state="absent", source=found["source"], **options)
 
     return run
 
@@ -237,6 +237,66 @@ def test_a_link_that_leads_to_nothing_gets_its_file_back(app, keep, restore):
     assert (app.root / "backend/.env").is_symlink() and not elsewhere.exists()
 
 
+def link_to_nothing(app, target):
+    (app.root / "backend/.env").unlink(missing_ok=True)
+    (app.root / "backend/.env").symlink_to(target)
+
+
+@pytest.mark.parametrize("folder", ["state", "gone"])
+def test_a_link_that_led_to_nothing_is_put_back(app, keep, diff, restore, folder):
+    nowhere = app.state / folder / "backend.env"
+    link_to_nothing(app, nowhere)
+    point = keep()
+    (app.root / "backend/.env").unlink()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n")
+    edited = app.all()
+    _result, undo = restore(point)
+    assert os.readlink(app.root / "backend/.env") == str(nowhere)
+    assert (app.state / "displaced/backend/.env").read_bytes() == b"DATABASE_URL=new\n"
+    assert diff(restore_point=point["id"])["unchanged"]
+    undo()
+    assert app.all() == edited
+
+
+def test_a_link_that_led_to_nothing_comes_back_in_place_of_nothing_and_goes_again(app, keep, diff, restore):
+    link_to_nothing(app, "../nowhere.env")
+    point = keep()
+    (app.root / "backend/.env").unlink()
+    _result, undo = restore(point)
+    assert os.readlink(app.root / "backend/.env") == "../nowhere.env"
+    assert diff(restore_point=point["id"])["unchanged"]
+    assert diff(restore_point=point["id"])["services"] == []
+    undo()
+    assert not os.path.lexists(app.root / "backend/.env")
+
+
+def test_what_lies_behind_a_link_that_led_to_nothing_is_left_alone(app, call, keep, diff):
+    other = app.root / "other.env"
+    link_to_nothing(app, "../other.env")
+    point = keep()
+    (app.root / "backend/.env").unlink()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n")
+    write(other, b"OTHER=1\n")
+    found = diff(restore_point=point["id"])
+    assert found["refusals"][0]["code"] == "link" and "led to nothing" in found["refusals"][0]["message"]
+    # An undo goes on.
+    options = {"run_id": "r", "displaced": str(app.state / "displaced"), "preserved": str(app.backups / point["id"])}
+    assert call(config_restore, root=str(app.root), state="absent", **options)["changed"]
+    assert other.read_bytes() == b"OTHER=1\n"
+    assert os.readlink(app.root / "backend/.env") == "../other.env"
+
+
+def test_what_a_link_leads_to_that_did_not_exist_is_moved_away(app, keep, restore):
+    link_to_nothing(app, "../other.env")
+    point = keep()
+    write(app.root / "other.env", b"DATABASE_URL=new\n")
+    edited = app.all()
+    _result, undo = restore(point)
+    assert os.readlink(app.root / "backend/.env") == "../other.env" and not (app.root / "other.env").exists()
+    undo()
+    assert app.all() == edited
+
+
 def damage(place, how):
     path, manifest = place / "environment/backend/.env", place / "manifest.json"
     data = json.loads(manifest.read_text())
@@ -346,6 +406,42 @@ def test_copies_by_hand_are_used_and_attributes_stay(app, diff, call, keep):
     assert app.state_of(".env")[:2] == (b"A=1\n", "0o640")
 
 
+def test_every_copy_by_hand_that_is_listed_can_be_had(app, diff):
+    for name in ("backend/.env.backup.20250115-140000", "backend/.env.backup.20250114_1400"):
+        write(app.root / name, b"DATABASE_URL=hand\nS3_KEY=k\n")
+    write(app.root / "backend/.env.backup.20250113_14000", b"x")
+    listed = restore_points.hand_made(str(app.root))
+    assert [item["timestamp"] for item in listed] == ["20250115-140000", "20250114_1400"]
+    for item in listed:
+        found = diff(timestamp=item["timestamp"])
+        assert found["source"]["hand_made"] == {"backend/.env": item["path"]}
+        assert found["refusals"] == []
+
+
+def test_a_tag_is_that_of_a_backup_or_any_on_its_commit(app, keep, diff, git):
+    first, second = keep("deploy"), keep("deploy")
+    path = app.backups / first["id"] / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "backup_tag": "v4.0.20250115-150000"}))
+    git("tag", "v4.0.20250115-1500")
+    assert diff(tag="v4.0.20250115-150000")["source"]["name"] == first["id"]
+    assert diff(tag="v4.0.20250115-1500")["source"]["name"] == second["id"]
+    assert diff(tag="v4.0.20250115-1501")["refusals"][0]["code"] == "unknown"
+
+
+def test_a_damaged_restore_point_without_the_files_is_not_in_the_way(app, call, keep, diff):
+    point = keep()
+    os.rename(app.backups / point["id"], app.backups / "20200101T000000Z-deploy")
+    path = app.backups / "20200101T000000Z-deploy/manifest.json"
+    path.write_text(path.read_text().replace(point["id"], "20200101T000000Z-deploy"))
+    other = keep("deploy")
+    path = app.backups / other["id"] / "manifest.json"
+    item = {"path": "redis/dump.rdb", "size": 3, "sha256": "0" * 64}
+    artifacts = [{"name": "redis", "path": "redis", "files": [item], "meta": {}}]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "artifacts": artifacts}))
+    assert diff(timestamp="20990101_000000")["source"]["name"] == "20200101T000000Z-deploy"
+    assert diff(tag="v4.0.20250115-1430")["source"]["name"] == "20200101T000000Z-deploy"
+
+
 def test_a_key_that_the_code_needs_must_stay(app, keep, diff):
     write(app.root / "backend/.env", b"OTHER=1\n")
     point = keep()
@@ -362,6 +458,38 @@ def test_a_key_may_come_from_another_file_of_the_same_service(app, keep, diff):
     point = keep()
     write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
     assert diff(restore_point=point["id"])["missing"] == []
+
+
+def test_a_key_that_the_frontend_needs_must_stay(app, keep, diff):
+    for name, text in {
+        "lib/api.ts": "// process.env.COMMENT\nexport const url = process.env.API_URL\n",
+        "lib/level.ts": "export const level = process.env.LEVEL ?? 'one'\n",
+        "lib/api.test.ts": "process.env.IN_A_TEST\n",
+        ".next/server/x.js": "process.env.BUILT\n",
+        "out/x.js": "process.env.BUILT\n",
+        "node_modules/x/x.js": "process.env.PACKAGE\n",
+        ".env.example": "NAMED=x\nMAY_BE_EMPTY=\n",
+        ".env.production": "ELSEWHERE=x\n",
+        "lib/more.ts": "use(process.env.ELSEWHERE)\n",
+    }.items():
+        path = app.root / "frontend" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    local = app.root / "frontend/.env.local"
+    write(local, b"OTHER=1\n")
+    point = keep()
+    every = ("API_URL", "LEVEL", "IN_A_TEST", "BUILT", "PACKAGE", "COMMENT", "NAMED", "MAY_BE_EMPTY", "ELSEWHERE")
+    write(local, "".join(f"{key}=x\n" for key in every).encode())
+    found = diff(restore_point=point["id"])
+    assert found["missing"] == [
+        {"key": "API_URL", "service": "frontend", "how": "read without a default at frontend/lib/api.ts:2"},
+        {"key": "NAMED", "service": "frontend", "how": "named in frontend/.env.example"},
+    ]
+    assert found["lines"][-1] == (
+        "variables that are needed: 1 read without a default by the Python code in backend; 2 named in "
+        "backend/.env.example; 2 read without a default by the JavaScript code in frontend; 1 named in "
+        "frontend/.env.example"
+    )
 
 
 def test_a_public_variable_of_the_frontend_means_a_build(app, keep, diff):
@@ -453,6 +581,99 @@ def test_cut_off_between_two_renames_it_is_taken_back(app, keep, restore, monkey
     assert undo()["changed"]
     assert app.all() == edited
     assert not list(app.root.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("linked_is", ["source", "preserved"])
+def test_no_secret_stays_beside_the_target_of_a_link_that_was_to_be_made_again(app, call, keep, linked_is):
+    elsewhere = app.state / "backend.env"
+    app.state.mkdir()
+    write(elsewhere, b"DATABASE_URL=old\n")
+    link_to_nothing(app, elsewhere)
+    linked = keep()
+    (app.root / "backend/.env").unlink()
+    elsewhere.unlink()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n")
+    plain = keep("level2")
+    staged = app.state / ".backend.env.run1.tmp"
+    write(staged, b"DATABASE_URL=old\n")
+    source, preserved = (linked, plain) if linked_is == "source" else (plain, linked)
+    result = call(
+        config_restore,
+        root=str(app.root),
+        state="absent",
+        run_id="run1",
+        displaced=str(app.state / "displaced"),
+        source={"restore_point": source["path"]},
+        preserved=preserved["path"],
+        detail={"targets": ["backend/.env"]},
+    )
+    assert not result.get("failed") and not staged.exists()
+
+
+def edit(app, text=b"DATABASE_URL=by hand\n"):
+    write(app.root / "backend/.env", text, 0o644)
+    return app.root / "backend/.env"
+
+
+@pytest.fixture
+def switched(app, call, keep, restore):
+    """A run that was killed after the switch, and what resume.yml then does. Returns the point, and the undo."""
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\n")
+    state, journal = journal_of(app)
+    restore(point, journal=journal)
+    detail = state.read("run1")[0]["detail"]
+
+    def undo(**more):
+        return call(
+            config_restore,
+            root=str(app.root),
+            state="absent",
+            run_id="run1",
+            displaced=str(app.state / "displaced"),
+            preserved=detail["preserved"],
+            journal={**journal, "undo": True},
+            **{"source": detail["source"], "detail": {"targets": detail["targets"]}, **more},
+        )
+
+    return point, undo
+
+
+def test_an_edit_by_hand_is_kept_when_the_files_are_taken_back(app, switched):
+    _point, undo = switched
+    edit(app)
+    result = undo()
+    kept = app.state / "displaced/backend/.env"
+    assert app.state_of("backend/.env")[0] == b"DATABASE_URL=new\n"
+    assert kept.read_bytes() == b"DATABASE_URL=by hand\n" and stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert result["aside"] == [{"target": "backend/.env", "path": str(kept)}]
+    assert f"what it held is kept as {kept}" in json.dumps(result["warnings"]) and "by hand" not in json.dumps(result)
+    # Cut off, and edited again: neither takes the other's place.
+    edit(app, b"DATABASE_URL=again\n")
+    assert undo()["aside"][0]["path"] == f"{kept}.1"
+    assert kept.read_bytes() == b"DATABASE_URL=by hand\n"
+
+
+def test_what_the_run_itself_put_there_is_not_kept_again(app, switched):
+    _point, undo = switched
+    assert undo()["aside"] == [] and not (app.state / "displaced").exists()
+
+
+@pytest.mark.parametrize("source", ["lost", "not journaled"])
+def test_what_may_be_an_edit_is_kept_where_the_source_is_not_known(app, switched, source):
+    point, undo = switched
+    if source == "lost":
+        os.unlink(app.backups / point["id"] / "manifest.json")
+    more = {"source": None} if source == "not journaled" else {}
+    assert [item["target"] for item in undo(**more)["aside"]] == ["backend/.env"]
+
+
+def test_a_dry_run_of_an_undo_keeps_nothing(app, call, switched):
+    point, _undo = switched
+    edit(app)
+    options = {"root": str(app.root), "run_id": "r", "displaced": str(app.state / "d"), "preserved": point["path"]}
+    assert call(config_restore, check=True, state="absent", **options)["aside"] == []
+    assert not (app.state / "d").exists()
 
 
 def test_the_selinux_context_is_kept_and_put_back(app, keep, restore, monkeypatch):
