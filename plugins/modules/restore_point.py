@@ -21,7 +21,8 @@ options:
     description:
       - V(begin) makes the directory for a new one.
       - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names.
-      - V(abandon) removes what was begun and not finished. Nothing else is touched.
+      - V(abandon) removes what was begun and not finished. Nothing else is touched. The note of what lies elsewhere
+        stays where O(left) names some of it.
       - V(verified) notes in the manifest that it was verified, after it compared the checksum of every file; with
         O(how=restore), of all but the database's, which were compared when that was restored.
       - V(retired) takes finished ones off the list, to be removed by V(abandon) afterwards.
@@ -38,6 +39,12 @@ options:
     type: str
   ids:
     description: With O(state=retired), which ones.
+    type: list
+    elements: str
+    default: []
+  left:
+    description:
+      - With O(state=abandon), what could not be removed elsewhere, V(objects), V(ollama) or V(tag).
     type: list
     elements: str
     default: []
@@ -145,6 +152,10 @@ bytes:
   description: Size of its files.
   type: int
   returned: state is finish
+kept:
+  description: Whether the note of what lies elsewhere stays, so that a later backup tries again to remove that.
+  type: bool
+  returned: state is abandon
 verified:
   description: When (C(at)), C(how), with which C(result) and in how many C(seconds) it was verified.
   type: dict
@@ -252,8 +263,11 @@ def act(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     if state == "verified":
         return verified(params, check, now)
     if state == "abandon":
-        changed = point_id in [item["id"] for item in restore_points.unfinished(backups, now)]
-        return {"changed": changed if check else restore_points.abandon(backups, point_id), "id": point_id}
+        partial = os.path.join(
+            backups, restore_points.PARTIAL + os.path.basename(restore_points.folder(backups, point_id))
+        )
+        changed = os.path.isdir(partial) if check else restore_points.abandon(backups, point_id, params["left"])
+        return {"changed": changed, "id": point_id, "kept": not check and os.path.isdir(partial)}
     gone = [name for name in params["ids"] if name in restore_points.ids(backups)]
     for name in [] if check else gone:
         restore_points.retire(backups, name)
@@ -276,6 +290,7 @@ def main() -> None:
             },
             "id": {"type": "str"},
             "ids": {"type": "list", "elements": "str", "default": []},
+            "left": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path"},
             "backup_tag": {"type": "str"},
             "artifacts": {"type": "list", "elements": "dict", "default": []},
