@@ -20,7 +20,8 @@ options:
   state:
     description:
       - V(begin) makes the directory for a new one.
-      - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names.
+      - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names, and
+        with O(how) the contents too, which the manifest then notes.
       - V(abandon) removes what was begun and not finished. Nothing else is touched. The note of what lies elsewhere
         stays where O(left) names some of it.
       - V(verified) notes in the manifest that it was verified, after it compared the checksum of every file; with
@@ -89,12 +90,13 @@ options:
     type: str
     default: ""
   how:
-    description: With O(state=verified), whether it was restored, or its files are to be compared with the manifest.
+    description:
+      - Whether the database was restored, or its files are to be compared with the manifest like all others.
+      - With O(state=verified), V(checksum) by default. With O(state=finish) nothing is compared without it.
     type: str
     choices: [restore, checksum]
-    default: checksum
   seconds:
-    description: With O(state=verified) and O(how=restore), how long that took, in seconds.
+    description: With O(how=restore), how long that took, in seconds.
     type: float
     default: 0
 extends_documentation_fragment:
@@ -159,7 +161,7 @@ kept:
 verified:
   description: When (C(at)), C(how), with which C(result) and in how many C(seconds) it was verified.
   type: dict
-  returned: state is verified
+  returned: state is verified or finish; then none without O(how)
 release:
   description: What is checked out, with C(commit), C(tag) and C(branch).
   type: dict
@@ -198,19 +200,30 @@ def begin(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     return {"changed": True, "id": point_id, "partial": partial, "free": room.f_bavail * room.f_frsize, **runs}
 
 
-def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
+def proof(params: dict[str, Any], place: str, manifest: dict[str, Any], now: float) -> dict[str, Any]:
+    """Compare files with the manifest. Returns what that notes of it, or raises RestorePointError."""
+    how, started = params["how"] or "checksum", time.monotonic()
+    names = [item["name"] for item in manifest["artifacts"] if how == "checksum" or item["name"] != "database"]
+    found = restore_points.problem(place, manifest, names)
+    if found:
+        raise RestorePointError(found)
+    seconds = round(params["seconds"] + time.monotonic() - started, 1)
+    return {"at": stamp(now), "how": how, "result": "pass", "seconds": seconds}
+
+
+def finish(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     point_id = params["id"]
     place = restore_points.folder(params["backups"], point_id)
     partial = os.path.join(params["backups"], restore_points.PARTIAL + point_id)
     runs = params["release"]
     if params["root"]:
-        now = restore_points.release(params["root"])
-        if runs.get("commit") not in (None, now["commit"]):
+        current = restore_points.release(params["root"])
+        if runs.get("commit") not in (None, current["commit"]):
             raise RestorePointError(
                 f"Restore point {point_id} can't be finished: another commit was checked out meanwhile, "
-                f"{now['commit'][:12]} in place of {runs['commit'][:12]}. Run it again"
+                f"{current['commit'][:12]} in place of {runs['commit'][:12]}. Run it again"
             )
-        runs = now
+        runs = current
     manifest = {
         "version": _manifest.VERSION,
         "id": point_id,
@@ -234,21 +247,16 @@ def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
     found = restore_points.problem(partial, manifest)
     if found:
         raise RestorePointError(found)
-    place = restore_points.finish(partial, manifest)
-    return {"changed": True, "id": point_id, "path": place, "bytes": size, "release": runs}
+    # Before it has its name: one that is damaged is never listed.
+    note = proof(params, partial, manifest, now) if params["how"] else None
+    place = restore_points.finish(partial, {**manifest, "verified": note})
+    return {"changed": True, "id": point_id, "path": place, "bytes": size, "release": runs, "verified": note}
 
 
 def verified(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
-    backups, point_id, how = params["backups"], params["id"], params["how"]
+    backups, point_id = params["backups"], params["id"]
     place = restore_points.folder(backups, point_id)
-    manifest = restore_points.read(place)
-    started = time.monotonic()
-    names = [item["name"] for item in manifest["artifacts"] if how == "checksum" or item["name"] != "database"]
-    found = restore_points.problem(place, manifest, names)
-    if found:
-        raise RestorePointError(found)
-    seconds = round(params["seconds"] + time.monotonic() - started, 1)
-    note = {"at": stamp(now), "how": how, "result": "pass", "seconds": seconds}
+    note = proof(params, place, restore_points.read(place), now)
     if not check:
         restore_points.mark_verified(backups, point_id, note)
     return {"changed": True, "id": point_id, "path": place, "verified": note}
@@ -259,7 +267,7 @@ def act(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     if state == "begin":
         return begin(params, check, now)
     if state == "finish":
-        return finish(params, check)
+        return finish(params, check, now)
     if state == "verified":
         return verified(params, check, now)
     if state == "abandon":
@@ -302,7 +310,7 @@ def main() -> None:
             },
             "made_by": {"type": "str", "default": "unknown"},
             "purpose": {"type": "str", "default": ""},
-            "how": {"type": "str", "choices": ["restore", "checksum"], "default": "checksum"},
+            "how": {"type": "str", "choices": ["restore", "checksum"]},
             "seconds": {"type": "float", "default": 0},
             "journal": JOURNAL_SPEC,
         },

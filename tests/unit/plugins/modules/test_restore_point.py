@@ -316,3 +316,26 @@ def test_where_nothing_can_be_read_there_may_be_anything(backups):
     (place / "elsewhere.json").write_text('{"tag": "v4.0.20250115-070000"}')
     (place / "manifest.json").write_text("{")
     assert sorted(restore_points.elsewhere(str(place))) == ["objects", "ollama"]
+
+
+@pytest.mark.parametrize(("how", "part"), [("checksum", "redis"), ("checksum", "database"), ("restore", "redis")])
+def test_one_that_is_found_damaged_is_never_listed(call, backups, how, part):
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    dest = os.path.join(begun["partial"], part)
+    restore_points.write(os.path.join(dest, "dump.json"), "hello")
+    options = {
+        "backups": str(backups),
+        "state": "finish",
+        "id": begun["id"],
+        "artifacts": [restore_points.artifact(part, dest, {}, 0.1)],
+        "how": how,
+    }
+    good = (backups / begun["partial"] / part / "dump.json").read_text()
+    (backups / begun["partial"] / part / "dump.json").write_text(good.replace("hello", "jello"))
+    failed = call(restore_point, **options)
+    assert f"{part}/dump.json was altered" in failed["msg"]
+    assert info(call, backups)["restore_points"] == []
+    (backups / begun["partial"] / part / "dump.json").write_text(good)
+    made = call(restore_point, **options, seconds=3 if how == "restore" else 0)
+    assert made["verified"]["how"] == how and (made["verified"]["seconds"] >= 3) == (how == "restore")
+    assert info(call, backups)["restore_points"][0]["verified"] == made["verified"]
