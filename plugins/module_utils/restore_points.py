@@ -27,6 +27,8 @@ PARTIAL = ".partial-"
 ELSEWHERE = "elsewhere.json"
 #: Parts that lie elsewhere, and where in their artifact's meta is written what they are.
 _PARTS_ELSEWHERE = {"objects": "snapshot", "ollama": "server"}
+#: How far a dump is. Whoever looks at that removes it last, unless the connection is lost.
+_PROGRESS = re.compile(r"[a-z]+\.progress(\.seen|\.tmp)?")
 _MOST_MANIFEST = 64 << 20
 #: What people make by hand as the runbook says, by what it is.
 _HAND_MADE = (
@@ -156,6 +158,30 @@ def problem(place: str, manifest: dict[str, Any], checksums: Container[str] = ()
             if found:
                 return f"Restore point {manifest['id']} is damaged: {found}"
     return None
+
+
+def unnamed(partial: str, manifest: dict[str, Any]) -> list[str]:
+    """What lies in a restore point that is being made and in no artifact, such as what a part that failed has left."""
+    named = {item["path"] for artifact in manifest["artifacts"] for item in artifact["files"]} | {MANIFEST, ELSEWHERE}
+    found = []
+    for place, folders, names in os.walk(partial):
+        for name in (*names, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+            path = os.path.relpath(os.path.join(place, name), partial)
+            if path not in named and not _PROGRESS.fullmatch(path):
+                found.append(path)
+    return sorted(found)
+
+
+def without(backups: str, point_id: str, part: str) -> bool:
+    """Remove what a part that failed has left in a restore point that is being made. Returns whether there was any."""
+    if not re.fullmatch(r"[a-z]+", part):
+        raise RestorePointError(f"{part!a} is no part of a restore point")
+    partial = os.path.join(backups, PARTIAL + os.path.basename(folder(backups, point_id)))
+    left = [os.path.join(partial, name) for name in (part, PARTIAL + part)]
+    left = [path for path in left if os.path.lexists(path)]
+    for path in left:
+        _remove(path)
+    return bool(left)
 
 
 def ids(backups: str) -> list[str]:

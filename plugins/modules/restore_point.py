@@ -21,14 +21,15 @@ options:
     description:
       - V(begin) makes the directory for a new one.
       - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names, and
-        with O(how) the contents too, which the manifest then notes.
+        with O(how) the contents too, which the manifest then notes. There must be no other files.
+      - V(without) removes what O(part) has left in one that is being made, which then goes on without that part.
       - V(abandon) removes what was begun and not finished. Nothing else is touched. The note of what lies elsewhere
         stays where O(left) names some of it.
       - V(verified) notes in the manifest that it was verified, after it compared the checksum of every file; with
         O(how=restore), of all but the database's, which were compared when that was restored.
       - V(retired) takes finished ones off the list, to be removed by V(abandon) afterwards.
     type: str
-    choices: [begin, finish, abandon, verified, retired]
+    choices: [begin, finish, without, abandon, verified, retired]
     required: true
   kind:
     description: With O(state=begin), what it is made for. The last part of its id.
@@ -43,6 +44,9 @@ options:
     type: list
     elements: str
     default: []
+  part:
+    description: With O(state=without), the part that could not be kept.
+    type: str
   left:
     description:
       - With O(state=abandon), what could not be removed elsewhere, V(objects), V(ollama) or V(tag).
@@ -247,6 +251,12 @@ def finish(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     found = restore_points.problem(partial, manifest)
     if found:
         raise RestorePointError(found)
+    others = restore_points.unnamed(partial, manifest)
+    if others:
+        raise RestorePointError(
+            f"Restore point {point_id} can't be finished: {len(others)} files in it belong to no artifact, such as "
+            f"{others[0]}. Run it again"
+        )
     # Before it has its name: one that is damaged is never listed.
     note = proof(params, partial, manifest, now) if params["how"] else None
     place = restore_points.finish(partial, {**manifest, "verified": note})
@@ -270,6 +280,12 @@ def act(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
         return finish(params, check, now)
     if state == "verified":
         return verified(params, check, now)
+    if state == "without":
+        partial = os.path.join(
+            backups, restore_points.PARTIAL + os.path.basename(restore_points.folder(backups, point_id))
+        )
+        left = os.path.lexists(os.path.join(partial, params["part"]))
+        return {"changed": left if check else restore_points.without(backups, point_id, params["part"]), "id": point_id}
     if state == "abandon":
         partial = os.path.join(
             backups, restore_points.PARTIAL + os.path.basename(restore_points.folder(backups, point_id))
@@ -288,7 +304,7 @@ def main() -> None:
             "backups": {"type": "path", "required": True},
             "state": {
                 "type": "str",
-                "choices": ["begin", "finish", "abandon", "verified", "retired"],
+                "choices": ["begin", "finish", "without", "abandon", "verified", "retired"],
                 "required": True,
             },
             "kind": {
@@ -298,6 +314,7 @@ def main() -> None:
             },
             "id": {"type": "str"},
             "ids": {"type": "list", "elements": "str", "default": []},
+            "part": {"type": "str"},
             "left": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path"},
             "backup_tag": {"type": "str"},
@@ -316,6 +333,7 @@ def main() -> None:
         },
         required_if=[
             ("state", "finish", ["id"]),
+            ("state", "without", ["id", "part"]),
             ("state", "abandon", ["id"]),
             ("state", "verified", ["id"]),
             ("state", "retired", ["ids"]),

@@ -339,3 +339,22 @@ def test_one_that_is_found_damaged_is_never_listed(call, backups, how, part):
     made = call(restore_point, **options, seconds=3 if how == "restore" else 0)
     assert made["verified"]["how"] == how and (made["verified"]["seconds"] >= 3) == (how == "restore")
     assert info(call, backups)["restore_points"][0]["verified"] == made["verified"]
+
+
+def test_what_a_part_that_failed_has_left_is_in_no_restore_point(call, backups):
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    restore_points.write(os.path.join(begun["partial"], "redis", "dump.json"), "half of it")
+    restore_points.write(os.path.join(begun["partial"], ".partial-redis", "dump.json"), "half of it")
+    os.symlink("/etc", os.path.join(begun["partial"], "redis", "link"))
+    restore_points.note(begun["partial"], "objects", "b")
+    options = {"backups": str(backups), "id": begun["id"]}
+    failed = call(restore_point, **options, state="finish")
+    assert "3 files in it belong to no artifact, such as .partial-redis/dump.json" in failed["msg"]
+    assert "is no part" in call(restore_point, **options, state="without", part="..")["msg"]
+    assert call(restore_point, True, **options, state="without", part="redis")["changed"]
+    assert call(restore_point, **options, state="without", part="redis")["changed"]
+    assert not call(restore_point, **options, state="without", part="redis")["changed"]
+    # What tells how far a dump is may be left where the connection was lost.
+    restore_points.write(os.path.join(begun["partial"], "database.progress.seen"), "")
+    made = call(restore_point, **options, state="finish")
+    assert sorted(os.listdir(made["path"])) == ["database.progress.seen", "elsewhere.json", "manifest.json"]
