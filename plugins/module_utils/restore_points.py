@@ -249,7 +249,7 @@ def elsewhere(place: str) -> dict[str, str]:
             found.pop("tag", None)
             for item in read(place)["artifacts"]:
                 if item["name"] in _PARTS_ELSEWHERE:
-                    found[item["name"]] = str(item.get("meta", {}).get(_PARTS_ELSEWHERE[item["name"]], ""))
+                    found[item["name"]] = str(item["meta"].get(_PARTS_ELSEWHERE[item["name"]], ""))
         return found
     except RestorePointError:
         return dict.fromkeys(_PARTS_ELSEWHERE, "")

@@ -239,7 +239,8 @@ def finish(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
         "release": runs,
         "backup_tag": params["backup_tag"],
         "artifacts": params["artifacts"],
-        "skipped": params["skipped"],
+        # A reason is what a module said, which need not be a text.
+        "skipped": [{**item, "reason": str(item.get("reason"))} for item in params["skipped"]],
         "verified": None,
     }
     _manifest.validate(manifest, point_id)

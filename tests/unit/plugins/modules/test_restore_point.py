@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import restore_points
+from ansible_collections.sparklio.rollback.plugins.module_utils import _backup, restore_points
 from ansible_collections.sparklio.rollback.plugins.modules import restore_point, restore_point_info
 
 COMMIT = "3f2a9c5e41b07d68a1c2f4e5d6b7a8c9d0e1f203"
@@ -358,3 +358,13 @@ def test_what_a_part_that_failed_has_left_is_in_no_restore_point(call, backups):
     restore_points.write(os.path.join(begun["partial"], "database.progress.seen"), "")
     made = call(restore_point, **options, state="finish")
     assert sorted(os.listdir(made["path"])) == ["database.progress.seen", "elsewhere.json", "manifest.json"]
+
+
+def test_a_strange_field_is_told_and_the_others_are_listed(call, backups, make):
+    made, other = make(), make()
+    path = backups / made["id"] / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "verified": True}))
+    lines = _backup.table(info(call, backups))
+    (damaged,) = [line for line in lines if made["id"] + " " in line]
+    assert "DAMAGED" in damaged and "its verification is no JSON object" in damaged
+    assert any(line.startswith(other["id"]) and "DAMAGED" not in line for line in lines)

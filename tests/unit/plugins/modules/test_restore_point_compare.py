@@ -21,7 +21,10 @@ def make(call, tmp_path):
             if name == "environment":
                 with open(path, "w", encoding="utf-8") as stream:
                     stream.write(data)
-            artifacts.append(restore_points.artifact(name, dest, {}, 0))
+            artifact = restore_points.artifact(name, dest, {}, 0)
+            if name == "environment":
+                artifact["files"][0]["target"] = file
+            artifacts.append(artifact)
         return call(restore_point, backups=backups, state="finish", id=begun["id"], artifacts=artifacts)["id"]
 
     return backups, one
@@ -34,9 +37,9 @@ def test_keys_and_packages_are_compared_and_no_value_is_told(call, make):
     found = call(restore_point_compare, backups=backups, since=old, id=new)
     said = [f"{item['what']}: {item['change']}" for item in found["changes"] if "bytes" not in item["change"]]
     assert said == [
-        "environment: added environment/backend/.env: C",
-        "environment: removed environment/backend/.env: B",
-        "environment: changed environment/backend/.env: A",
+        "environment: added backend/.env: C",
+        "environment: removed backend/.env: B",
+        "environment: changed backend/.env: A",
         "packages: added z",
         "packages: removed y",
         "packages: changed node",
