@@ -225,7 +225,8 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         text = " ".join(str(facts["failure"]).split())
         kept = "Nothing half-made is listed, and the earlier restore points are as they were."
         if point.get("path"):
-            kept = f"Restore point {point['id']} was made before, and is whole."
+            # Whatever came to light afterwards, such as damage: that it is whole is for the list to say.
+            kept = f"Restore point {point['id']} was made before that, and is listed by playbooks/restore_points.yml."
         return {**result, "outcome": "failed", "message": f"{text} {kept}"}
     details = [
         f"{item['name']:<12} {size(_bytes(item)):>10} {item.get('seconds') or 0:>7.1f} s  {_about(item)}"

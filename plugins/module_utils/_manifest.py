@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import math
 import posixpath
 import re
 from collections.abc import Mapping
@@ -22,6 +23,24 @@ _FIELDS: dict[str, type | tuple[type, ...]] = {
     "release": dict,
     "artifacts": list,
     "skipped": list,
+}
+#: What further fields have to be, by name; where one may be missing, that is the same as none.
+_TEXT, _NUMBER, _TABLE = ((str,), "a text"), ((int, float), "a number"), ((dict,), "a JSON object")
+_MAY_TEXT, _MAY_COUNT = ((str, type(None)), "a text or null"), ((int, type(None)), "a whole number or null")
+_RUN = {"commit": _MAY_TEXT, "tag": _MAY_TEXT, "branch": _MAY_TEXT}
+_ABOUT = {"made_by": _MAY_TEXT, "message": _MAY_TEXT, "host": _MAY_TEXT, "backup_tag": _MAY_TEXT}
+_SKIPPED = {"name": _TEXT, "reason": _TEXT}
+_VERIFIED = {"at": _TEXT, "how": _TEXT, "result": _TEXT, "seconds": _NUMBER}
+_ARTIFACT = {"type": _TEXT, "size": ((int,), "a whole number"), "seconds": _NUMBER, "meta": _TABLE}
+_ENVIRONMENT = {
+    "target": _TEXT,
+    "mode": _MAY_TEXT,
+    "uid": _MAY_COUNT,
+    "gid": _MAY_COUNT,
+    "owner": _MAY_TEXT,
+    "group": _MAY_TEXT,
+    "selinux": _MAY_TEXT,
+    "symlink": _MAY_TEXT,
 }
 
 
@@ -64,6 +83,14 @@ def validate(manifest: Any, expected_id: str | None = None) -> dict[str, Any]:
             raise ManifestError(f"its manifest has no {name}")
     if not is_id(manifest["id"]) or (expected_id is not None and manifest["id"] != expected_id):
         raise ManifestError(f"its manifest is that of {manifest['id']!a}")
+    if manifest["kind"] not in KINDS:
+        raise ManifestError(f"its manifest has the kind {manifest['kind']!a}, which is none of {', '.join(KINDS)}")
+    _check("its manifest", manifest, _ABOUT)
+    _check("its release", manifest["release"], _RUN)
+    for item in manifest["skipped"]:
+        _check("what it skipped", item, _SKIPPED)
+    if manifest.get("verified") is not None:
+        _check("its verification", manifest["verified"], _VERIFIED)
     names = set()
     for artifact in manifest["artifacts"]:
         _validate_artifact(artifact)
@@ -73,6 +100,17 @@ def validate(manifest: Any, expected_id: str | None = None) -> dict[str, Any]:
     return manifest
 
 
+def _check(what: str, data: Any, fields: Mapping[str, tuple[tuple[type, ...], str]]) -> None:
+    """Raise ManifestError where a field is not what it has to be. No number may be negative or endless."""
+    if not isinstance(data, dict):
+        raise ManifestError(f"{what} is no JSON object")
+    for name, (wanted, word) in fields.items():
+        value = data.get(name)
+        number = isinstance(value, (int, float))
+        if isinstance(value, bool) or not isinstance(value, wanted) or (number and not 0 <= value < math.inf):
+            raise ManifestError(f"{what} has no {name} that is {word}")
+
+
 def _validate_artifact(artifact: Any) -> None:
     if not isinstance(artifact, dict) or not isinstance(artifact.get("name"), str):
         raise ManifestError("its manifest names an artifact without a name")
@@ -80,15 +118,33 @@ def _validate_artifact(artifact: Any) -> None:
     problem = path_problem(artifact.get("path"))
     if problem:
         raise ManifestError(f"its artifact {name!a} {problem}")
-    if not isinstance(artifact.get("files"), list) or not isinstance(artifact.get("meta", {}), dict):
+    _check(f"its artifact {name!a}", artifact, _ARTIFACT)
+    if not isinstance(artifact.get("files"), list):
         raise ManifestError(f"its artifact {name!a} has no files")
     for item in artifact["files"]:
         problem = path_problem(item.get("path") if isinstance(item, dict) else None)
         if problem:
             raise ManifestError(f"its artifact {name!a} {problem}")
         size = item.get("size")
-        if not isinstance(size, int) or size < 0 or not _SHA256.fullmatch(str(item.get("sha256"))):
+        if (
+            not isinstance(size, int)
+            or isinstance(size, bool)
+            or size < 0
+            or not _SHA256.fullmatch(str(item.get("sha256")))
+        ):
             raise ManifestError(f"its artifact {name!a} has no size or SHA-256 for {item['path']}")
+    if name == "environment":
+        _validate_environment(artifact)
+
+
+def _validate_environment(artifact: Mapping[str, Any]) -> None:
+    for item in artifact["files"]:
+        _check(f"its file {item['path']}", item, _ENVIRONMENT)
+    absent, links = artifact["meta"].get("absent", []), artifact["meta"].get("links", {})
+    if not isinstance(absent, list) or not all(isinstance(target, str) for target in absent):
+        raise ManifestError("its artifact 'environment' has no list of the files that were absent")
+    if not isinstance(links, dict) or not all(isinstance(text, str) for text in links.values()):
+        raise ManifestError("its artifact 'environment' has no table of the links that led to nothing")
 
 
 def decode(text: str, expected_id: str | None = None) -> dict[str, Any]:

@@ -23,6 +23,12 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.journal import S
 MANIFEST = "manifest.json"
 #: What is being made, or was left by something that was killed, bears this in front of its id.
 PARTIAL = ".partial-"
+#: What of a restore point lies elsewhere, noted before it is made there: whoever removes it knows that it is its own.
+ELSEWHERE = "elsewhere.json"
+#: Parts that lie elsewhere, and where in their artifact's meta is written what they are.
+_PARTS_ELSEWHERE = {"objects": "snapshot", "ollama": "server"}
+#: How far a dump is. Whoever looks at that removes it last, unless the connection is lost.
+_PROGRESS = re.compile(r"[a-z]+\.progress(\.seen|\.tmp)?")
 _MOST_MANIFEST = 64 << 20
 #: What people make by hand as the runbook says, by what it is.
 _HAND_MADE = (
@@ -98,8 +104,8 @@ def finish(partial: str, manifest: dict[str, Any]) -> str:
 
 
 def read(place: str) -> dict[str, Any]:
-    """The manifest of a restore point, or raise RestorePointError."""
-    name, path = os.path.basename(place), os.path.join(place, MANIFEST)
+    """The manifest of a restore point, also of one that was retired, or raise RestorePointError."""
+    name, path = os.path.basename(place).removeprefix(PARTIAL), os.path.join(place, MANIFEST)
     try:
         if os.path.islink(place) or os.path.islink(path):
             raise RestorePointError(f"Restore point {name} can't be used: it is, or its {MANIFEST} is, a link")
@@ -154,6 +160,30 @@ def problem(place: str, manifest: dict[str, Any], checksums: Container[str] = ()
     return None
 
 
+def unnamed(partial: str, manifest: dict[str, Any]) -> list[str]:
+    """What lies in a restore point that is being made and in no artifact, such as what a part that failed has left."""
+    named = {item["path"] for artifact in manifest["artifacts"] for item in artifact["files"]} | {MANIFEST, ELSEWHERE}
+    found = []
+    for place, folders, names in os.walk(partial):
+        for name in (*names, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
+            path = os.path.relpath(os.path.join(place, name), partial)
+            if path not in named and not _PROGRESS.fullmatch(path):
+                found.append(path)
+    return sorted(found)
+
+
+def without(backups: str, point_id: str, part: str) -> bool:
+    """Remove what a part that failed has left in a restore point that is being made. Returns whether there was any."""
+    if not re.fullmatch(r"[a-z]+", part):
+        raise RestorePointError(f"{part!a} is no part of a restore point")
+    partial = os.path.join(backups, PARTIAL + os.path.basename(folder(backups, point_id)))
+    left = [os.path.join(partial, name) for name in (part, PARTIAL + part)]
+    left = [path for path in left if os.path.lexists(path)]
+    for path in left:
+        _remove(path)
+    return bool(left)
+
+
 def ids(backups: str) -> list[str]:
     """The ids of all restore points, newest first, whether they are whole or not. Unfinished ones have none."""
     try:
@@ -187,14 +217,81 @@ def unfinished(backups: str, now: float) -> list[dict[str, Any]]:
     return found
 
 
-def abandon(backups: str, point_id: str) -> bool:
-    """Remove an unfinished restore point, and nothing else. Returns whether there was one."""
+def noted(place: str) -> dict[str, str]:
+    """What was noted of a restore point to lie elsewhere, or raise RestorePointError."""
+    path = os.path.join(place, ELSEWHERE)
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = json.load(stream)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as exc:
+        raise RestorePointError(f"{path} can't be read ({exc})") from exc
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise RestorePointError(f"{path} does not say what lies elsewhere")
+    return found
+
+
+def note(partial: str, what: str, name: str | None) -> None:
+    """Note what is about to be made elsewhere for a restore point; None takes the note back."""
+    found = {key: value for key, value in {**noted(partial), what: name}.items() if value is not None}
+    write(os.path.join(partial, ELSEWHERE), found)
+
+
+def elsewhere(place: str) -> dict[str, str]:
+    """What a restore point has elsewhere, to be removed with it: ``objects``, ``ollama``, ``tag``, each with a name.
+
+    The tag of a finished one stays. Where nothing can be read, there may be anything.
+    """
+    try:
+        found = noted(place)
+        if os.path.lexists(os.path.join(place, MANIFEST)):
+            found.pop("tag", None)
+            for item in read(place)["artifacts"]:
+                if item["name"] in _PARTS_ELSEWHERE:
+                    found[item["name"]] = str(item["meta"].get(_PARTS_ELSEWHERE[item["name"]], ""))
+        return found
+    except RestorePointError:
+        return dict.fromkeys(_PARTS_ELSEWHERE, "")
+
+
+def tags_in_use(backups: str) -> set[str]:
+    """The tags that restore points name."""
+    found = set()
+    for point_id in ids(backups):
+        with contextlib.suppress(RestorePointError):
+            found.add(str(read(folder(backups, point_id)).get("backup_tag")))
+    return found
+
+
+def abandon(backups: str, point_id: str, left: Container[str] = ()) -> bool:
+    """Remove an unfinished restore point, and nothing else. Returns whether there was one.
+
+    Args:
+        left: what could not be removed elsewhere. Of a restore point that has some of it, the note of that stays, so
+            that it is tried again when that is stale.
+    """
     path = os.path.join(backups, PARTIAL + os.path.basename(folder(backups, point_id)))
     if not os.path.isdir(path) or os.path.islink(path):
         return False
-    shutil.rmtree(path)
-    sync_directory(backups)
+    kept = {what: name for what, name in elsewhere(path).items() if what in left}
+    if not kept:
+        shutil.rmtree(path)
+        sync_directory(backups)
+        return True
+    write(os.path.join(path, ELSEWHERE), kept)
+    for name in os.listdir(path):
+        if name != ELSEWHERE:
+            _remove(os.path.join(path, name))
+    sync_directory(path)
     return True
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 def retire(backups: str, point_id: str) -> None:

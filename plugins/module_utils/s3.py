@@ -170,6 +170,16 @@ class Store:
                 return
             more = page.more
 
+    def has(self, bucket: str) -> bool:
+        """Whether there is a bucket of that name."""
+        try:
+            next(self.objects(bucket), None)
+        except S3Error as exc:
+            if exc.code in ("NoSuchBucket", "404"):
+                return False
+            raise
+        return True
+
     def create(self, bucket: str) -> None:
         self.request("PUT", bucket)
 

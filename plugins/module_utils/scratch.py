@@ -20,6 +20,9 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
 )
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
 
+#: The other way out, where no scratch database can be made to verify a backup.
+INSTEAD = "; or compare checksums only: -e backup_verify=checksum"
+
 
 class Made(NamedTuple):
     """A scratch database that was made, the extensions that are in it already, what was swept before, and the server's
@@ -129,6 +132,17 @@ def check_rights(
     missing = untrusted(admin, who, extensions)
     if missing:
         raise PostgresError(f"{who['user']} may not make the extension {', '.join(missing)}; {postgres.CURE}{instead}")
+
+
+def may(
+    params: dict[str, Any], tools: postgres.Tools, target: Any, server: dict[str, Any], live: postgres.Session
+) -> None:
+    """Raise PostgresError where nobody may make a scratch database for a dump of this one. Room is asked for later:
+    what a killed verification has left makes some."""
+    with postgres.admin_session(params, tools, target, target.database) as admin:
+        who = admin.json(_postgres.SERVER)
+        postgres.same_server(who, server)
+        check_rights(admin, who, live.json(_content_manifest.EXTENSIONS), INSTEAD)
 
 
 def make_extensions(session: postgres.Session, owner: str, extensions: list[dict[str, Any]]) -> None:

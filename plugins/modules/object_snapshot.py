@@ -11,6 +11,8 @@ version_added: "0.1.0"
 description:
   - Has an S3 server copy the objects of a bucket, or those below some prefixes, into a new bucket for each restore
     point. The server copies, so nothing passes through the host, and body, content type and metadata are kept.
+  - A snapshot bucket that is there already is somebody else's. It is a failure then, and nothing in it is touched. What
+    is made is noted beside O(dest) before, in the restore point, so that only that is ever removed.
   - Afterwards the copies are compared with what was to be copied, by size and ETag.
   - Works with any server that speaks plain S3, such as MinIO. Nothing but Python's standard library is needed.
 options:
@@ -174,6 +176,26 @@ def wanted(store: s3.Store, bucket: str, prefixes: list[str]) -> list[_s3.Object
     return [found[key] for key in sorted(found)]
 
 
+def make(store: s3.Store, snapshot: str, partial: str) -> None:
+    """Make the snapshot bucket, noted as that of this restore point before, or raise S3Error."""
+    taken = s3.S3Error(
+        f"bucket {snapshot} is there already, so another backup, of another host, has the same id. Nothing in it was "
+        "touched. Run it again, one host after the other"
+    )
+    if restore_points.noted(partial).get("objects") != snapshot:
+        # Some servers make a bucket that one has already without a word.
+        if store.has(snapshot):
+            raise taken
+        restore_points.note(partial, "objects", snapshot)
+    try:
+        store.create(snapshot)
+    except s3.S3Error as exc:
+        if exc.code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
+            raise
+        restore_points.note(partial, "objects", None)
+        raise taken from exc
+
+
 def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     started = time.monotonic()
     store, bucket = connect(params)
@@ -181,7 +203,7 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     items = wanted(store, bucket, params["prefixes"])
     copied: list[_s3.Object] = []
     if not check:
-        store.create(snapshot)
+        make(store, snapshot, os.path.dirname(params["dest"].rstrip("/")))
         with ThreadPoolExecutor(max(1, params["parallel"])) as pool:
             # The first that fails ends it; what is left in the queue is not begun.
             futures = [pool.submit(store.copy, bucket, item, snapshot) for item in items]
@@ -266,6 +288,8 @@ def main() -> None:
             "NoSuchBucket": "See that the bucket's name is the right one",
         }.get(exc.code)
         module.fail_json(msg=f"The objects {what}: {exc}." + (f" {cure}." if cure and ". " not in str(exc) else ""))
+    except restore_points.RestorePointError as exc:
+        module.fail_json(msg=f"The objects were not backed up: {exc}.")
     except OSError as exc:
         module.fail_json(
             msg=f"The objects were not backed up: {params['dest']} can't be written ({exc.strerror}). Free some space "

@@ -11,6 +11,8 @@ version_added: "0.1.0"
 description:
   - A tag of Ollama can come to mean another model, a digest can't. So each model gets a second tag,
     C(<name>-backup-<id>), which no pull moves. Both share their data, so it costs no disk.
+  - Tags for that restore point that are there already are somebody else's. It is a failure then, and they stay. What is
+    made is noted beside O(dest) before, in the restore point, so that only that is ever removed.
   - Names, digests and sizes are written to C(models.json). Works over Ollama's API, without a login on its host.
 options:
   state:
@@ -129,8 +131,17 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     started = time.monotonic()
     server = Ollama(params["url"], params["timeout"])
     version = (server.ask("GET", "/api/version") or {}).get("version", "unknown")
-    wanted = [{**item, "copy": _ollama.copy_name(item["name"], params["id"])} for item in _ollama.own(server.models())]
+    found = server.models()
+    wanted = [{**item, "copy": _ollama.copy_name(item["name"], params["id"])} for item in _ollama.own(found)]
     if not check:
+        partial = os.path.dirname(params["dest"].rstrip("/"))
+        if "ollama" not in restore_points.noted(partial):
+            if any(_ollama.copied_for(item["name"]) == params["id"] for item in found):
+                raise OllamaError(
+                    f"{server.shown} has tags of {params['id']} already, so another backup, of another host, has the "
+                    "same id. They were not touched. Run it again, one host after the other"
+                )
+            restore_points.note(partial, "ollama", server.shown)
         for item in wanted:
             server.ask("POST", "/api/copy", {"source": item["name"], "destination": item["copy"]})
         digests = {item["name"]: item["digest"] for item in server.models()}
@@ -172,7 +183,7 @@ def main() -> None:
             module.fail_json(msg=f"{name!a} is not the id of a restore point, such as 20250115T050000Z-deploy.")
     try:
         result = (present if is_present else absent)(params, module.check_mode)
-    except OllamaError as exc:
+    except (OllamaError, restore_points.RestorePointError) as exc:
         what = "were not kept" if is_present else "of old restore points were not removed"
         module.fail_json(msg=f"The tags of Ollama's models {what}: {exc}.")
     except OSError as exc:

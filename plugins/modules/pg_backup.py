@@ -19,7 +19,7 @@ description:
   - Everything is written under another name, brought to disk, and renamed when it is whole. When it fails or is ended
     nothing of it stays; whatever kills it, C(pg_dump) ends too.
   - Refused before anything is written where the client is older than the server, the disk has no room, or the role
-    would not see every row.
+    would not see every row; with O(verifiable), also where nobody may make the scratch database to restore it into.
   - The password is on no command line and is never shown.
 options:
   dest:
@@ -45,6 +45,12 @@ options:
     description: Megabytes that stay free. The dump is stopped before it takes them.
     type: int
     default: 256
+  verifiable:
+    description:
+      - Whether it is to be restored by M(sparklio.rollback.pg_verify) afterwards. Then whoever is to make the scratch
+        database is asked before, so that nobody waits for a dump that can't be verified.
+    type: bool
+    default: false
   lock_timeout:
     description: Seconds to wait for a table that somebody is changing.
     type: float
@@ -62,6 +68,7 @@ options:
     type: path
 extends_documentation_fragment:
   - sparklio.rollback.postgres
+  - sparklio.rollback.postgres.admin
   - sparklio.rollback.journal
 attributes:
   check_mode:
@@ -110,7 +117,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _content_manifest, _postgres, postgres
+from ansible_collections.sparklio.rollback.plugins.module_utils import _content_manifest, _postgres, postgres, scratch
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import Child, PostgresError
 from ansible_collections.sparklio.rollback.plugins.module_utils.restore_points import artifact, sync_directory
@@ -353,6 +360,8 @@ def backup(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
         server = session.json(_postgres.SERVER)
         client = tools.for_server(server)
         refuse(session.json(_content_manifest.TABLES), session.json(_content_manifest.SEQUENCES))
+        if params["verifiable"]:
+            scratch.may(params, tools, target, server, session)
         if module.check_mode:
             if os.path.isdir(parent):
                 room(parent, server, params)
@@ -371,6 +380,8 @@ def main() -> None:
         argument_spec={
             "dest": {"type": "path", "required": True},
             **postgres.SPEC,
+            **postgres.ADMIN_SPEC,
+            "verifiable": {"type": "bool", "default": False},
             "jobs": {"type": "int", "default": 2},
             "content": {"type": "str", "choices": ["hash", "rows"], "default": "hash"},
             "disk_factor": {"type": "float", "default": 0.5},
@@ -382,7 +393,7 @@ def main() -> None:
             "journal": JOURNAL_SPEC,
         },
         required_one_of=[("url", "env_file")],
-        mutually_exclusive=[("url", "env_file")],
+        mutually_exclusive=[("url", "env_file"), ("admin_command", "admin_url")],
         supports_check_mode=True,
     )
     params = module.params

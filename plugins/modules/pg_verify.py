@@ -141,9 +141,6 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.journal import J
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
 from ansible_collections.sparklio.rollback.plugins.module_utils.scratch import Damaged
 
-#: The other way out, where no scratch database can be made.
-INSTEAD = "; or compare checksums only: -e backup_verify=checksum"
-
 
 def compare(session: postgres.Session, kept: dict[str, Any], deadline: float) -> list[str]:
     """What differs in the restored database."""
@@ -178,7 +175,7 @@ def verify(params: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]
     with postgres.connect(tools, target) as session:
         server = session.json(_postgres.SERVER)
     client = tools.for_server(server)
-    with scratch.made(params, tools, target, server, kept, INSTEAD, spare) as place:
+    with scratch.made(params, tools, target, server, kept, scratch.INSTEAD, spare) as place:
         try:
             dump = os.path.join(params["path"], "dump")
             with postgres.connect(tools, target) as session:

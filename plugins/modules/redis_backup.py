@@ -134,9 +134,13 @@ def copy(connection: resp.Connection, path: str, deadline: float) -> None:
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-        connection.snapshot(lambda size: room_for(folder, size), stream.write, deadline)
-        stream.flush()
-        os.fsync(stream.fileno())
+        try:
+            connection.snapshot(lambda size: room_for(folder, size), stream.write, deadline)
+            stream.flush()
+            os.fsync(stream.fileno())
+        except BaseException:
+            os.unlink(path)
+            raise
 
 
 def backup(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +171,11 @@ def backup(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
         raise BackupError(f"{target.shown} refused: {exc}. Run it again when it can answer, or {cure}") from exc
     except resp.NoAnswer as exc:
         raise BackupError(f"{target.shown} can't be reached: {exc}. Start Redis, and run it again") from exc
-    meta.update(check(module, path))
+    try:
+        meta.update(check(module, path))
+    except BackupError:
+        os.unlink(path)
+        raise
     return restore_points.artifact("redis", params["dest"], meta, time.monotonic() - started)
 
 

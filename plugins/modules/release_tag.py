@@ -32,6 +32,11 @@ options:
     type: str
     choices: [present, pushed, absent]
     default: present
+  noted_in:
+    description:
+      - Directory of the restore point that is being made. A tag that this makes is noted there before, so that only
+        that one is ever removed again.
+    type: path
   remote:
     description: Name of the remote. Where the clone has none of that name, nothing is pushed.
     type: str
@@ -83,7 +88,7 @@ push_problem:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _releases
+from ansible_collections.sparklio.rollback.plugins.module_utils import _releases, restore_points
 from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
 
@@ -106,6 +111,8 @@ def act(params: dict[str, Any], check: bool) -> dict[str, Any]:
         if there is not None and there != commit:
             raise GitError(f"tag {name} is on commit {there[:12]} already, and {commit[:12]} is checked out")
         if there is None and not check:
+            if params["noted_in"]:
+                restore_points.note(params["noted_in"], "tag", name)
             repo.run(
                 *identity(repo),
                 "tag",
@@ -141,6 +148,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "annotation": {"type": "str", "default": "Deployment backup"},
             "state": {"type": "str", "choices": ["present", "pushed", "absent"], "default": "present"},
+            "noted_in": {"type": "path"},
             "remote": {"type": "str", "default": "origin"},
         },
         supports_check_mode=True,
@@ -153,6 +161,10 @@ def main() -> None:
         result = act(params, module.check_mode)
     except GitError as exc:
         module.fail_json(msg=f"The release in {params['path']} can't be tagged: {mask(str(exc))}.")
+    except restore_points.RestorePointError as exc:
+        module.fail_json(msg=f"The release in {params['path']} can't be tagged: {exc}.")
+    except OSError as exc:
+        module.fail_json(msg=f"{params['noted_in']} can't be written: {exc.strerror}. Free some space there.")
     module.exit_json(**result)
 
 

@@ -20,13 +20,16 @@ options:
   state:
     description:
       - V(begin) makes the directory for a new one.
-      - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names.
-      - V(abandon) removes what was begun and not finished. Nothing else is touched.
+      - V(finish) writes the manifest and gives it its name. Its files must have the sizes that O(artifacts) names, and
+        with O(how) the contents too, which the manifest then notes. There must be no other files.
+      - V(without) removes what O(part) has left in one that is being made, which then goes on without that part.
+      - V(abandon) removes what was begun and not finished. Nothing else is touched. The note of what lies elsewhere
+        stays where O(left) names some of it.
       - V(verified) notes in the manifest that it was verified, after it compared the checksum of every file; with
         O(how=restore), of all but the database's, which were compared when that was restored.
       - V(retired) takes finished ones off the list, to be removed by V(abandon) afterwards.
     type: str
-    choices: [begin, finish, abandon, verified, retired]
+    choices: [begin, finish, without, abandon, verified, retired]
     required: true
   kind:
     description: With O(state=begin), what it is made for. The last part of its id.
@@ -38,6 +41,15 @@ options:
     type: str
   ids:
     description: With O(state=retired), which ones.
+    type: list
+    elements: str
+    default: []
+  part:
+    description: With O(state=without), the part that could not be kept.
+    type: str
+  left:
+    description:
+      - With O(state=abandon), what could not be removed elsewhere, V(objects), V(ollama) or V(tag).
     type: list
     elements: str
     default: []
@@ -82,12 +94,13 @@ options:
     type: str
     default: ""
   how:
-    description: With O(state=verified), whether it was restored, or its files are to be compared with the manifest.
+    description:
+      - Whether the database was restored, or its files are to be compared with the manifest like all others.
+      - With O(state=verified), V(checksum) by default. With O(state=finish) nothing is compared without it.
     type: str
     choices: [restore, checksum]
-    default: checksum
   seconds:
-    description: With O(state=verified) and O(how=restore), how long that took, in seconds.
+    description: With O(how=restore), how long that took, in seconds.
     type: float
     default: 0
 extends_documentation_fragment:
@@ -145,10 +158,14 @@ bytes:
   description: Size of its files.
   type: int
   returned: state is finish
+kept:
+  description: Whether the note of what lies elsewhere stays, so that a later backup tries again to remove that.
+  type: bool
+  returned: state is abandon
 verified:
   description: When (C(at)), C(how), with which C(result) and in how many C(seconds) it was verified.
   type: dict
-  returned: state is verified
+  returned: state is verified or finish; then none without O(how)
 release:
   description: What is checked out, with C(commit), C(tag) and C(branch).
   type: dict
@@ -187,19 +204,30 @@ def begin(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     return {"changed": True, "id": point_id, "partial": partial, "free": room.f_bavail * room.f_frsize, **runs}
 
 
-def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
+def proof(params: dict[str, Any], place: str, manifest: dict[str, Any], now: float) -> dict[str, Any]:
+    """Compare files with the manifest. Returns what that notes of it, or raises RestorePointError."""
+    how, started = params["how"] or "checksum", time.monotonic()
+    names = [item["name"] for item in manifest["artifacts"] if how == "checksum" or item["name"] != "database"]
+    found = restore_points.problem(place, manifest, names)
+    if found:
+        raise RestorePointError(found)
+    seconds = round(params["seconds"] + time.monotonic() - started, 1)
+    return {"at": stamp(now), "how": how, "result": "pass", "seconds": seconds}
+
+
+def finish(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     point_id = params["id"]
     place = restore_points.folder(params["backups"], point_id)
     partial = os.path.join(params["backups"], restore_points.PARTIAL + point_id)
     runs = params["release"]
     if params["root"]:
-        now = restore_points.release(params["root"])
-        if runs.get("commit") not in (None, now["commit"]):
+        current = restore_points.release(params["root"])
+        if runs.get("commit") not in (None, current["commit"]):
             raise RestorePointError(
                 f"Restore point {point_id} can't be finished: another commit was checked out meanwhile, "
-                f"{now['commit'][:12]} in place of {runs['commit'][:12]}. Run it again"
+                f"{current['commit'][:12]} in place of {runs['commit'][:12]}. Run it again"
             )
-        runs = now
+        runs = current
     manifest = {
         "version": _manifest.VERSION,
         "id": point_id,
@@ -211,7 +239,8 @@ def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "release": runs,
         "backup_tag": params["backup_tag"],
         "artifacts": params["artifacts"],
-        "skipped": params["skipped"],
+        # A reason is what a module said, which need not be a text.
+        "skipped": [{**item, "reason": str(item.get("reason"))} for item in params["skipped"]],
         "verified": None,
     }
     _manifest.validate(manifest, point_id)
@@ -223,21 +252,22 @@ def finish(params: dict[str, Any], check: bool) -> dict[str, Any]:
     found = restore_points.problem(partial, manifest)
     if found:
         raise RestorePointError(found)
-    place = restore_points.finish(partial, manifest)
-    return {"changed": True, "id": point_id, "path": place, "bytes": size, "release": runs}
+    others = restore_points.unnamed(partial, manifest)
+    if others:
+        raise RestorePointError(
+            f"Restore point {point_id} can't be finished: {len(others)} files in it belong to no artifact, such as "
+            f"{others[0]}. Run it again"
+        )
+    # Before it has its name: one that is damaged is never listed.
+    note = proof(params, partial, manifest, now) if params["how"] else None
+    place = restore_points.finish(partial, {**manifest, "verified": note})
+    return {"changed": True, "id": point_id, "path": place, "bytes": size, "release": runs, "verified": note}
 
 
 def verified(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
-    backups, point_id, how = params["backups"], params["id"], params["how"]
+    backups, point_id = params["backups"], params["id"]
     place = restore_points.folder(backups, point_id)
-    manifest = restore_points.read(place)
-    started = time.monotonic()
-    names = [item["name"] for item in manifest["artifacts"] if how == "checksum" or item["name"] != "database"]
-    found = restore_points.problem(place, manifest, names)
-    if found:
-        raise RestorePointError(found)
-    seconds = round(params["seconds"] + time.monotonic() - started, 1)
-    note = {"at": stamp(now), "how": how, "result": "pass", "seconds": seconds}
+    note = proof(params, place, restore_points.read(place), now)
     if not check:
         restore_points.mark_verified(backups, point_id, note)
     return {"changed": True, "id": point_id, "path": place, "verified": note}
@@ -248,12 +278,21 @@ def act(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     if state == "begin":
         return begin(params, check, now)
     if state == "finish":
-        return finish(params, check)
+        return finish(params, check, now)
     if state == "verified":
         return verified(params, check, now)
+    if state == "without":
+        partial = os.path.join(
+            backups, restore_points.PARTIAL + os.path.basename(restore_points.folder(backups, point_id))
+        )
+        left = os.path.lexists(os.path.join(partial, params["part"]))
+        return {"changed": left if check else restore_points.without(backups, point_id, params["part"]), "id": point_id}
     if state == "abandon":
-        changed = point_id in [item["id"] for item in restore_points.unfinished(backups, now)]
-        return {"changed": changed if check else restore_points.abandon(backups, point_id), "id": point_id}
+        partial = os.path.join(
+            backups, restore_points.PARTIAL + os.path.basename(restore_points.folder(backups, point_id))
+        )
+        changed = os.path.isdir(partial) if check else restore_points.abandon(backups, point_id, params["left"])
+        return {"changed": changed, "id": point_id, "kept": not check and os.path.isdir(partial)}
     gone = [name for name in params["ids"] if name in restore_points.ids(backups)]
     for name in [] if check else gone:
         restore_points.retire(backups, name)
@@ -266,7 +305,7 @@ def main() -> None:
             "backups": {"type": "path", "required": True},
             "state": {
                 "type": "str",
-                "choices": ["begin", "finish", "abandon", "verified", "retired"],
+                "choices": ["begin", "finish", "without", "abandon", "verified", "retired"],
                 "required": True,
             },
             "kind": {
@@ -276,6 +315,8 @@ def main() -> None:
             },
             "id": {"type": "str"},
             "ids": {"type": "list", "elements": "str", "default": []},
+            "part": {"type": "str"},
+            "left": {"type": "list", "elements": "str", "default": []},
             "root": {"type": "path"},
             "backup_tag": {"type": "str"},
             "artifacts": {"type": "list", "elements": "dict", "default": []},
@@ -287,12 +328,13 @@ def main() -> None:
             },
             "made_by": {"type": "str", "default": "unknown"},
             "purpose": {"type": "str", "default": ""},
-            "how": {"type": "str", "choices": ["restore", "checksum"], "default": "checksum"},
+            "how": {"type": "str", "choices": ["restore", "checksum"]},
             "seconds": {"type": "float", "default": 0},
             "journal": JOURNAL_SPEC,
         },
         required_if=[
             ("state", "finish", ["id"]),
+            ("state", "without", ["id", "part"]),
             ("state", "abandon", ["id"]),
             ("state", "verified", ["id"]),
             ("state", "retired", ["ids"]),

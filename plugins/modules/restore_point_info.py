@@ -42,6 +42,13 @@ options:
     description: How many days each is kept.
     type: float
     default: 30
+  out_of_reach:
+    description: >-
+      What the caller can't remove elsewhere, V(objects), V(ollama) or V(tag). One that has some of it is RV(held) in
+      place of RV(expired) or RV(stale).
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     support: full
@@ -143,6 +150,18 @@ stale:
   type: list
   elements: str
   returned: success
+held:
+  description: Ids of those that would be RV(expired) or RV(stale), and have something that is O(out_of_reach).
+  type: list
+  elements: str
+  returned: success
+elsewhere:
+  description:
+    - What those that are RV(expired) or RV(stale) have elsewhere, and, with O(id), that one where it is unfinished.
+    - C(objects) and C(ollama) hold the ids of those with a snapshot bucket and with tags of models, C(tags) the tags
+      that were put on a commit for a restore point that was never finished, and that no other one names.
+  type: dict
+  returned: success
 """
 
 import time
@@ -161,15 +180,33 @@ def read(params: dict[str, Any], now: float) -> dict[str, Any]:
         names = [name for name in names if name == only]
     points = [restore_points.describe(backups, name, now, params["verify"]) for name in names]
     unfinished = restore_points.unfinished(backups, now)
+    stale = _retention.stale(unfinished)
     referred = restore_points.referred(params["state_dir"]) if params["state_dir"] else set()
+    # With one of them alone nothing is known of the others.
+    expired = [] if only else _retention.expired(points, params["keep"], params["days"], referred)
+    places = {name: restore_points.folder(backups, name) for name in expired}
+    places.update({item["id"]: item["path"] for item in unfinished if item["id"] in ([only] if only else stale)})
+    found = {name: restore_points.elsewhere(place) for name, place in places.items()}
+    held = [name for name, has in found.items() if set(has) & set(params["out_of_reach"])]
     return {
         "restore_points": points,
         "newest": next((item["id"] for item in points if item["whole"]), None),
         "unfinished": unfinished,
         "hand_made": restore_points.hand_made(params["app_root"]) if params["app_root"] else [],
-        # With one of them alone nothing is known of the others.
-        "expired": [] if only else _retention.expired(points, params["keep"], params["days"], referred),
-        "stale": _retention.stale(unfinished),
+        "expired": [name for name in expired if name not in held],
+        "stale": [name for name in stale if name not in held],
+        "held": held,
+        "elsewhere": elsewhere(backups, {name: has for name, has in found.items() if name not in held}),
+    }
+
+
+def elsewhere(backups: str, found: dict[str, dict[str, str]]) -> dict[str, list[str]]:
+    """What lies elsewhere of each restore point, as those want it that remove it."""
+    tags = sorted({has["tag"] for has in found.values() if "tag" in has})
+    used = restore_points.tags_in_use(backups) if tags else set()
+    return {
+        **{what: [name for name, has in found.items() if what in has] for what in ("objects", "ollama")},
+        "tags": [tag for tag in tags if tag not in used],
     }
 
 
@@ -183,6 +220,7 @@ def main() -> None:
             "state_dir": {"type": "path"},
             "keep": {"type": "int", "default": 10},
             "days": {"type": "float", "default": 30},
+            "out_of_reach": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )

@@ -153,7 +153,9 @@ def test_a_backup_that_failed_or_was_only_tried():
     assert failed["outcome"] == "failed" and failed["message"].startswith("Redis was not backed up. Nothing half-made")
     assert failed["restore_point_id"] is None
     late = _backup.outcome(facts(failure="It failed.", point={"id": "x", "path": "/x"}))
-    assert late["message"] == "It failed. Restore point x was made before, and is whole."
+    assert (
+        late["message"].startswith("It failed. Restore point x was made before that") and "whole" not in late["message"]
+    )
     assert _backup.outcome(facts(check_mode=True))["outcome"] == "planned"
     both = _summary.of_hosts({"a": failed, "b": _backup.outcome(facts())})
     assert both["outcome"] == "failed" and both["hosts"]["b"]["outcome"] == "backed_up"

@@ -25,6 +25,9 @@ GOOD = {
     "skipped": [{"name": "ollama", "reason": "no answer"}],
     "verified": None,
 }
+PROOF = {"at": "2025-01-15T07:00:09Z", "how": "restore", "result": "pass", "seconds": 1.5}
+ENVIRONMENT = {"name": "environment", "type": "environment", "path": "environment", "size": 0, "seconds": 0.1}
+ENVIRONMENT = {**ENVIRONMENT, "files": [], "meta": {"absent": [".env"], "links": {".env": "../.env"}}}
 
 
 def changed(*path, value):
@@ -40,6 +43,20 @@ def test_a_good_one_survives_being_written_and_read():
     assert _manifest.decode(_manifest.encode(GOOD), GOOD["id"]) == GOOD
     assert _manifest.artifact(GOOD, "redis")["size"] == 3
     assert _manifest.artifact(GOOD, "ollama") is None
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        changed("verified", value=PROOF),
+        changed("backup_tag", value="v4.0.20250115-070000"),
+        changed("release", value={}),
+        changed("artifacts", value=[ENVIRONMENT, {**ENVIRONMENT, "name": "redis", "seconds": 1}]),
+        {name: value for name, value in GOOD.items() if name not in ("made_by", "message", "host", "verified")},
+    ],
+)
+def test_what_is_written_is_read(manifest):
+    assert _manifest.decode(_manifest.encode(manifest)) == manifest
 
 
 def test_a_newer_version_is_refused_and_both_are_named():
@@ -65,6 +82,29 @@ def test_a_newer_version_is_refused_and_both_are_named():
         (changed("artifacts", 0, "files", 0, "path", value="a//b"), "shortest form"),
         (changed("artifacts", 0, "files", 0, "size", value=-1), "no size or SHA-256 for redis/dump.rdb"),
         (changed("artifacts", 0, "files", 0, "sha256", value="0"), "no size or SHA-256 for redis/dump.rdb"),
+        (changed("artifacts", 0, "files", 0, "size", value=True), "no size or SHA-256 for redis/dump.rdb"),
+        (changed("kind", value="other"), "the kind 'other', which is none of deploy"),
+        (changed("verified", value=True), "its verification is no JSON object"),
+        (changed("verified", value={"at": "", "how": "restore", "result": "pass"}), "no seconds that is a number"),
+        (changed("verified", value={**PROOF, "how": None}), "its verification has no how that is a text"),
+        (changed("verified", value={**PROOF, "seconds": float("nan")}), "no seconds that is a number"),
+        (changed("host", value=1), "its manifest has no host that is a text or null"),
+        (changed("message", value=["x"]), "no message that is a text or null"),
+        (changed("backup_tag", value={}), "no backup_tag that is a text or null"),
+        (changed("release", "commit", value=7), "its release has no commit that is a text or null"),
+        (changed("skipped", value=["ollama"]), "what it skipped is no JSON object"),
+        (changed("skipped", value=[{"name": "ollama"}]), "what it skipped has no reason that is a text"),
+        (changed("artifacts", 0, "type", value=None), "its artifact 'redis' has no type that is a text"),
+        (changed("artifacts", 0, "size", value="3"), "no size that is a whole number"),
+        (changed("artifacts", 0, "seconds", value=-1), "no seconds that is a number"),
+        (changed("artifacts", 0, "meta", value=[]), "no meta that is a JSON object"),
+        (changed("artifacts", value=[{**ENVIRONMENT, "meta": {"absent": {}}}]), "no list of the files"),
+        (changed("artifacts", value=[{**ENVIRONMENT, "meta": {"links": []}}]), "no table of the links"),
+        (changed("artifacts", value=[{**ENVIRONMENT, "files": [FILE]}]), "its file redis/dump.rdb has no target"),
+        (
+            changed("artifacts", value=[{**ENVIRONMENT, "files": [{**FILE, "target": ".env", "uid": "0"}]}]),
+            "no uid that is a whole number or null",
+        ),
     ],
 )
 def test_what_is_not_believed(manifest, message):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import _s3, s3
+from ansible_collections.sparklio.rollback.plugins.module_utils import _s3, restore_points, s3
 from ansible_collections.sparklio.rollback.plugins.modules import object_snapshot as module
 from hypothesis import given
 from hypothesis import strategies as st
@@ -206,6 +206,27 @@ def test_nothing_listens_or_nothing_is_set(snapshot, call, tmp_path, port):
     assert "sets none of S3_ACCESS_KEY" in failed["msg"]
     assert "is not the id of a restore point" in snapshot(id="x")["msg"]
     assert "is not the id of a restore point" in snapshot(state="absent", ids=["../sparklio-assets"])["msg"]
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_bucket_of_somebody_else_is_not_touched(server, snapshot, tmp_path, monkeypatch, silent):
+    server.buckets[SNAPSHOT] = {"theirs": b"x"}
+    if not silent:
+        # It is made between the look and the request.
+        monkeypatch.setattr(s3.Store, "has", lambda *_: False)
+        server.faults = {("PUT", SNAPSHOT, False): (409, "BucketAlreadyOwnedByYou")}
+    failed = snapshot()
+    assert f"bucket {SNAPSHOT} is there already" in failed["msg"] and "Nothing in it was touched" in failed["msg"]
+    assert server.buckets[SNAPSHOT] == {"theirs": b"x"}
+    assert restore_points.elsewhere(str(tmp_path)) == {}
+
+
+def test_the_bucket_is_noted_before_it_is_made(server, snapshot, tmp_path):
+    server.faults = {("PUT", SNAPSHOT, True): (507, "InsufficientStorage")}
+    assert snapshot()["failed"] and SNAPSHOT in server.buckets
+    assert restore_points.elsewhere(str(tmp_path)) == {"objects": SNAPSHOT}
+    server.faults = {}
+    assert not snapshot().get("failed")
 
 
 def test_only_snapshots_are_removed(server, snapshot):

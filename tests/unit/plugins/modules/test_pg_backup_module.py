@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import postgres
+from ansible_collections.sparklio.rollback.plugins.module_utils import _content_manifest, _postgres, postgres
 from ansible_collections.sparklio.rollback.plugins.modules import pg_backup, pg_verify
 
 FAKE_PSQL = r"""
@@ -219,3 +219,48 @@ def test_without_a_manifest_nothing_passes(call, tmp_path):
     assert call(pg_verify, path=str(tmp_path / "database"), how="checksum")["verdict"] == "fail"
     found = call(pg_verify, path=str(tmp_path / "database"), artifact={"files": []}, how="checksum")
     assert found["verdict"] == "fail"
+
+
+class Answers:
+    """A session that has its answers by heart."""
+
+    def __init__(self, **who):
+        self.who = {"user": "app", "superuser": False, "createdb": True, "system": "1", "number": 150000, **who}
+        self.extensions = []
+
+    def json(self, question):
+        if question == _postgres.SERVER:
+            return {**self.who, "version": "15", "bytes": 1}
+        # Of the extensions that are asked for, none is trusted.
+        return self.extensions if question == _content_manifest.EXTENSIONS else []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("who", "extensions", "message"),
+    [
+        ({"createdb": False}, [], "app may not make databases"),
+        ({}, [{"name": "vector", "schema": "public"}], "app may not make the extension vector"),
+    ],
+)
+def test_who_can_not_verify_does_not_wait_for_the_dump(call, tmp_path, monkeypatch, who, extensions, message):
+    session = Answers(**who)
+    session.extensions = extensions
+    monkeypatch.setattr(postgres, "connect", lambda *_: session)
+    monkeypatch.setattr(postgres, "admin_session", lambda *_: session)
+    monkeypatch.setattr(postgres.Tools, "for_server", lambda *_: None)
+
+    def reached(*_):
+        raise postgres.PostgresError("the dump was begun")
+
+    monkeypatch.setattr(pg_backup, "room", reached)
+    options = {"url": "postgresql://app@127.0.0.1/app", "dest": str(tmp_path / "database")}
+    failed = call(pg_backup, **options, verifiable=True)["msg"]
+    assert message in failed and "-e backup_verify=checksum" in failed
+    assert "the dump was begun" in call(pg_backup, **options)["msg"]
+    assert os.listdir(tmp_path) == []

@@ -98,6 +98,7 @@ def test_a_dry_run_asks_and_writes_nothing(call, tmp_path):
 def test_what_can_go_wrong(call, tmp_path, replies, message):
     failed = backup(call, tmp_path, Fake(*replies))
     assert failed["failed"] and message in failed["msg"], failed
+    assert not (tmp_path / "redis/dump.rdb").exists()
 
 
 def test_nothing_listens_there(call, tmp_path, port):

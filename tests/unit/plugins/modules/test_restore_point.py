@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import restore_points
+from ansible_collections.sparklio.rollback.plugins.module_utils import _backup, restore_points
 from ansible_collections.sparklio.rollback.plugins.modules import restore_point, restore_point_info
 
 COMMIT = "3f2a9c5e41b07d68a1c2f4e5d6b7a8c9d0e1f203"
@@ -237,3 +237,134 @@ def test_a_release_keeps_its_own_tag(call, backups, git):
     with open(os.path.join(made["path"], "manifest.json"), encoding="utf-8") as stream:
         manifest = json.load(stream)
     assert manifest["release"] == {**begun["release"]} and manifest["backup_tag"] == "v4.0.20250116-090000"
+
+
+def aged(backups, name, point_id, artifacts=()):
+    """Give a finished restore point another id, and artifacts that lie elsewhere. Returns the id."""
+    path = backups / name / "manifest.json"
+    manifest = {**json.loads(path.read_text()), "id": point_id}
+    manifest["artifacts"] += artifacts
+    path.write_text(json.dumps(manifest))
+    (backups / name).rename(backups / point_id)
+    return point_id
+
+
+def lying(name, **meta):
+    return {"name": name, "type": name, "path": name, "size": 0, "seconds": 0.1, "files": [], "meta": meta}
+
+
+def test_what_an_old_one_has_elsewhere_is_known_by_its_own_manifest(call, backups, make):
+    objects, ollama = lying("objects", snapshot="b"), lying("ollama", server="http://x")
+    plain = aged(backups, make()["id"], "20200101T000000Z-deploy")
+    bucket = aged(backups, make()["id"], "20200102T000000Z-deploy", [objects])
+    both = aged(backups, make()["id"], "20200103T000000Z-deploy", [objects, ollama])
+    aged(backups, make()["id"], "20300101T000000Z-deploy", [objects, ollama])
+    options = {"keep": 1, "days": 1}
+    found = info(call, backups, **options)
+    assert found["expired"] == [plain, bucket, both] and found["held"] == []
+    assert found["elsewhere"] == {"objects": [bucket, both], "ollama": [both], "tags": []}
+    # A run that can't reach Ollama leaves what has tags there as it is.
+    found = info(call, backups, out_of_reach=["ollama"], **options)
+    assert (found["expired"], found["held"]) == ([plain, bucket], [both])
+    assert found["elsewhere"] == {"objects": [bucket], "ollama": [], "tags": []}
+
+
+def test_what_could_not_be_removed_elsewhere_is_tried_again(call, backups, make):
+    tag = "v4.0.20200101-000000"
+    point_id = aged(backups, make()["id"], "20200101T000000Z-deploy", [lying("objects", snapshot="b")])
+    restore_points.note(str(backups / point_id), "tag", tag)
+    call(restore_point, backups=str(backups), state="retired", ids=[point_id])
+    options = {"backups": str(backups), "state": "abandon", "id": point_id}
+    assert call(restore_point, **options, left=["objects"])["kept"]
+    left = backups / f".partial-{point_id}"
+    assert os.listdir(left) == ["elsewhere.json"]
+    for path in (left, left / "elsewhere.json"):
+        os.utime(path, (1, 1))
+    found = info(call, backups)
+    # The tag of one that was finished stays, also when its manifest is gone.
+    assert found["stale"] == [point_id] and found["elsewhere"] == {"objects": [point_id], "ollama": [], "tags": []}
+    gone = call(restore_point, **options, left=["ollama"])
+    assert gone["changed"] and not gone["kept"] and not left.exists()
+
+
+def test_abandoning_a_finished_one_finds_nothing_elsewhere(call, backups, make):
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    restore_points.note(begun["partial"], "objects", "b")
+    restore_points.note(begun["partial"], "tag", "v4.0.20250115-070000")
+    found = info(call, backups, id=begun["id"])
+    assert found["elsewhere"] == {"objects": [begun["id"]], "ollama": [], "tags": ["v4.0.20250115-070000"]}
+    assert info(call, backups)["elsewhere"]["objects"] == []
+    made = call(restore_point, backups=str(backups), state="finish", id=begun["id"])
+    found = info(call, backups, id=begun["id"])
+    assert found["restore_points"][0]["path"] == made["path"]
+    assert found["elsewhere"] == {"objects": [], "ollama": [], "tags": []}
+
+
+def test_a_tag_that_a_manifest_names_stays(call, backups, make):
+    make(backup_tag="v4.0.20250115-070000")
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    restore_points.note(begun["partial"], "tag", "v4.0.20250115-070000")
+    assert info(call, backups, id=begun["id"])["elsewhere"]["tags"] == []
+
+
+def test_where_nothing_can_be_read_there_may_be_anything(backups):
+    place = backups / "20250115T070000Z-deploy"
+    place.mkdir(parents=True)
+    assert restore_points.elsewhere(str(place)) == {}
+    (place / "elsewhere.json").write_text('{"tag": 1}')
+    assert sorted(restore_points.elsewhere(str(place))) == ["objects", "ollama"]
+    (place / "elsewhere.json").write_text('{"tag": "v4.0.20250115-070000"}')
+    (place / "manifest.json").write_text("{")
+    assert sorted(restore_points.elsewhere(str(place))) == ["objects", "ollama"]
+
+
+@pytest.mark.parametrize(("how", "part"), [("checksum", "redis"), ("checksum", "database"), ("restore", "redis")])
+def test_one_that_is_found_damaged_is_never_listed(call, backups, how, part):
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    dest = os.path.join(begun["partial"], part)
+    restore_points.write(os.path.join(dest, "dump.json"), "hello")
+    options = {
+        "backups": str(backups),
+        "state": "finish",
+        "id": begun["id"],
+        "artifacts": [restore_points.artifact(part, dest, {}, 0.1)],
+        "how": how,
+    }
+    good = (backups / begun["partial"] / part / "dump.json").read_text()
+    (backups / begun["partial"] / part / "dump.json").write_text(good.replace("hello", "jello"))
+    failed = call(restore_point, **options)
+    assert f"{part}/dump.json was altered" in failed["msg"]
+    assert info(call, backups)["restore_points"] == []
+    (backups / begun["partial"] / part / "dump.json").write_text(good)
+    made = call(restore_point, **options, seconds=3 if how == "restore" else 0)
+    assert made["verified"]["how"] == how and (made["verified"]["seconds"] >= 3) == (how == "restore")
+    assert info(call, backups)["restore_points"][0]["verified"] == made["verified"]
+
+
+def test_what_a_part_that_failed_has_left_is_in_no_restore_point(call, backups):
+    begun = call(restore_point, backups=str(backups), state="begin", kind="deploy")
+    restore_points.write(os.path.join(begun["partial"], "redis", "dump.json"), "half of it")
+    restore_points.write(os.path.join(begun["partial"], ".partial-redis", "dump.json"), "half of it")
+    os.symlink("/etc", os.path.join(begun["partial"], "redis", "link"))
+    restore_points.note(begun["partial"], "objects", "b")
+    options = {"backups": str(backups), "id": begun["id"]}
+    failed = call(restore_point, **options, state="finish")
+    assert "3 files in it belong to no artifact, such as .partial-redis/dump.json" in failed["msg"]
+    assert "is no part" in call(restore_point, **options, state="without", part="..")["msg"]
+    assert call(restore_point, True, **options, state="without", part="redis")["changed"]
+    assert call(restore_point, **options, state="without", part="redis")["changed"]
+    assert not call(restore_point, **options, state="without", part="redis")["changed"]
+    # What tells how far a dump is may be left where the connection was lost.
+    restore_points.write(os.path.join(begun["partial"], "database.progress.seen"), "")
+    made = call(restore_point, **options, state="finish")
+    assert sorted(os.listdir(made["path"])) == ["database.progress.seen", "elsewhere.json", "manifest.json"]
+
+
+def test_a_strange_field_is_told_and_the_others_are_listed(call, backups, make):
+    made, other = make(), make()
+    path = backups / made["id"] / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "verified": True}))
+    lines = _backup.table(info(call, backups))
+    (damaged,) = [line for line in lines if made["id"] + " " in line]
+    assert "DAMAGED" in damaged and "its verification is no JSON object" in damaged
+    assert any(line.startswith(other["id"]) and "DAMAGED" not in line for line in lines)

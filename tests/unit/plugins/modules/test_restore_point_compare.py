@@ -22,7 +22,10 @@ def make(call, tmp_path):
             if name == "environment":
                 with open(path, "w", encoding="utf-8") as stream:
                     stream.write(data)
-            artifacts.append(restore_points.artifact(name, dest, {}, 0))
+            artifact = restore_points.artifact(name, dest, {}, 0)
+            if name == "environment":
+                artifact["files"][0]["target"] = file
+            artifacts.append(artifact)
         for name, (file, text) in more.items():
             dest = os.path.join(begun["partial"], name)
             os.mkdir(dest)
@@ -41,9 +44,9 @@ def test_keys_and_packages_are_compared_and_no_value_is_told(call, make):
     found = call(restore_point_compare, backups=backups, since=old, id=new)
     said = [f"{item['what']}: {item['change']}" for item in found["changes"] if "bytes" not in item["change"]]
     assert said == [
-        "environment: added environment/backend/.env: C",
-        "environment: removed environment/backend/.env: B",
-        "environment: changed environment/backend/.env: A",
+        "environment: added backend/.env: C",
+        "environment: removed backend/.env: B",
+        "environment: changed backend/.env: A",
         "packages: added z",
         "packages: removed y",
         "packages: changed node",
@@ -58,7 +61,7 @@ def test_the_lines_of_a_key_that_nobody_quoted_are_not_told(call, make):
     old = one(f"A=1\n{begin}c2VjcmV0canaryXYZ12==\n", {})
     new = one(f"A=1\n{begin}c2VjcmV0canaryABC34==\nb3RoZXIcanary56==\n", {})
     found = call(restore_point_compare, backups=backups, since=old, id=new)
-    assert "changed environment/backend/.env: (a name that is not shown)" in [
+    assert "changed backend/.env: (a name that is not shown)" in [
         item["change"] for item in found["changes"]
     ]
     assert "canary" not in str(found)

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import _ollama
+from ansible_collections.sparklio.rollback.plugins.module_utils import _ollama, restore_points
 from ansible_collections.sparklio.rollback.plugins.modules import (
     comfyui_info,
     ollama_snapshot,
@@ -45,6 +45,10 @@ def test_each_model_gets_a_second_tag(call, ollama, tmp_path):
     for item in artifact["meta"]["models"]:
         assert tags[item["copy"]]["digest"] == item["digest"] == before[item["name"]]["digest"]
     assert json.loads((tmp_path / "ollama/models.json").read_text())["models"] == artifact["meta"]["models"]
+    assert restore_points.elsewhere(str(tmp_path)) == {"ollama": artifact["meta"]["server"]}
+    # The same id, from another host.
+    taken = call(ollama_snapshot, url=url, id=POINT, dest=str(tmp_path / "other/ollama"))
+    assert f"has tags of {POINT} already" in taken["msg"] and restore_points.elsewhere(str(tmp_path / "other")) == {}
     again = call(ollama_snapshot, url=url, id=f"{POINT}-2", dest=str(tmp_path / "again"))["artifact"]
     assert [item["name"] for item in again["meta"]["models"]] == sorted(before)
     assert len(call(ollama_snapshot, url=url, state="absent", ids=[POINT])["removed"]) == len(before)
@@ -67,11 +71,14 @@ def test_what_a_tag_keeps_is_known_again(name):
 
 def test_a_tag_is_made_once_and_pushed(call, git, tmp_path):
     commit = git.commit({"a": "1"})
-    options = {"path": str(git.path), "name": TAG, "annotation": "배포 전"}
+    options = {"path": str(git.path), "name": TAG, "annotation": "배포 전", "noted_in": str(tmp_path / "point")}
     assert call(release_tag, True, **options)["changed"] and git("tag") == ""
     assert call(release_tag, **options)["commit"] == commit
     assert git("cat-file", "-t", TAG) == "tag" and "배포 전" in git("cat-file", "tag", TAG)
-    assert not call(release_tag, **options)["changed"]
+    assert restore_points.elsewhere(str(tmp_path / "point")) == {"tag": TAG}
+    # A tag that somebody else made is not that of the restore point.
+    assert not call(release_tag, **{**options, "noted_in": str(tmp_path / "other")})["changed"]
+    assert restore_points.elsewhere(str(tmp_path / "other")) == {}
     assert "no remote named origin" in call(release_tag, **{**options, "state": "pushed"})["push_problem"]
     git("init", "-q", "--bare", str(tmp_path / "origin.git"))
     git("remote", "add", "origin", str(tmp_path / "origin.git"))
