@@ -229,6 +229,29 @@ def test_a_session_that_cannot_be_ended_is_named_and_the_database_opens_again(ap
     as_before(app, before)
 
 
+def test_an_autovacuum_worker_is_no_session_that_has_to_be_ended(app):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    app.sql("CREATE TABLE big AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 20000) i; DELETE FROM big")
+    app.sql(f"ALTER TABLE big OWNER TO {USER}")
+    # One page in a tenth of a second: it is still at work when the database is closed.
+    slow = ("autovacuum = on", "autovacuum_naptime = 1", "vacuum_cost_limit = 1", "autovacuum_vacuum_cost_delay = 100")
+    worker = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = 'shop'"
+    try:
+        app.cluster.sql(
+            "".join(f"ALTER SYSTEM SET {setting};\n" for setting in slow)
+            + "ALTER SYSTEM SET autovacuum_vacuum_threshold = 1000;\nSELECT pg_reload_conf();"
+        )
+        for _try in range(300):
+            if app.cluster.sql(worker) != "0":
+                break
+            time.sleep(0.1)
+        assert app.cluster.sql(worker) == "1"
+        assert switch(app, admin_command=[])["sessions_ended"] == 0
+    finally:
+        app.cluster.sql("ALTER SYSTEM RESET ALL;\nSELECT pg_reload_conf();")
+    assert app.heads() == ["r1_users"]
+
+
 def test_another_migration_is_waited_for_by_somebody_else(app):
     with app.cluster.session("shop", USER, PASSWORD) as other:
         other.ask("BEGIN")
