@@ -200,11 +200,11 @@ purged:
   sample: [sparklio_v4_parked_20250115_140000]
 """
 
-import contextlib
 import json
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -226,6 +226,10 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import 
 _LOCKED = ("55P03", "40P01")
 #: How many times the size that the database had a restore of its dump takes for a moment, its log included.
 ROOM = 1.3
+
+
+class NotTakenBack(PostgresError):
+    """What was begun could not be taken back either. The message says why of both, and what does it."""
 
 
 class Switch:
@@ -287,12 +291,26 @@ class Switch:
                 self.recorder.intent(detail=detail)
                 try:
                     return self.go(admin, steps, detail, found["settings"])
-                except BaseException:
+                except BaseException as exc:
                     steps.stop()
-                    # Where this fails too, the undo of the run does it.
-                    with contextlib.suppress(PostgresError):
-                        self.restore(admin, detail)
+                    self.take_back(admin, exc, lambda again: self.restore(again, detail))
                     raise
+
+    def take_back(self, admin: databases.Databases, exc: BaseException, mend: Callable[..., Any]) -> None:
+        """Take back what was begun, or raise NotTakenBack.
+
+        Over a connection of its own: the other may have died with the server, or still owe an answer. It is closed
+        first, since the lock is its.
+        """
+        admin.session.close()
+        try:
+            with self.connect(self.params["connect_timeout"]) as again:
+                mend(again)
+        except (PostgresError, OSError, ValueError) as second:
+            why = str(exc) if isinstance(exc, Exception) else "it was ended from outside"
+            raise NotTakenBack(
+                f"{why}; and what was begun could not be taken back: {second}. playbooks/resume.yml takes it from there"
+            ) from exc
 
     def go(self, admin: databases.Databases, steps: Any, detail: dict[str, Any], settings: dict) -> dict[str, Any]:
         """The part during which nobody can write."""
@@ -468,13 +486,17 @@ class Switch:
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, detail["candidate"], detail["undone"], mark, detail["comment"])
             swapped = admin.swap(statements, detail["candidate"], time.monotonic() + 10)
-        except BaseException:
-            with contextlib.suppress(PostgresError):
-                admin.open(self.live)
-                admin.drop(detail["candidate"])
+        except BaseException as exc:
+            self.take_back(admin, exc, lambda again: self.reopen(again, detail))
             raise
         result.update(parked=detail["undone"], sessions_ended=ended, swap_seconds=round(swapped, 4))
         return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
+
+    def reopen(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Let people in again where a restore of the dump has failed."""
+        if admin.name_of(detail["oid"]) == self.live:
+            admin.open(self.live)
+            admin.drop(detail["candidate"])
 
     def fill(self, admin: databases.Databases, detail: dict, server: dict, settings: dict, kept: dict) -> None:
         """Make the new database of the dump, with owners and rights, and compare it with what was kept."""
@@ -585,7 +607,8 @@ def main() -> None:
             result = getattr(Switch(module, recorder), module.params["state"])()
     except (PostgresError, alembic.StepsError, _content_manifest.ContentError, RunError, OSError, ValueError) as exc:
         recorder.failed(str(exc))
-        module.fail_json(msg=f"The database {_said(module.params)}: {exc}.".replace("..", "."))
+        said = _said(module.params, isinstance(exc, NotTakenBack))
+        module.fail_json(msg=f"The database {said}: {exc}.".replace("..", "."))
     module.exit_json(database=_live(module), **result)
 
 
@@ -594,13 +617,13 @@ def _live(module: AnsibleModule) -> str:
     return postgres.find_target(params["url"], params["env_file"], params["env_key"]).database
 
 
-def _said(params: dict[str, Any]) -> str:
+def _said(params: dict[str, Any], closed: bool) -> str:
     if params["state"] == "switched" and params["mode"] == "in_place":
         # What was committed and is not what it should be, only the undo of the run takes back.
         return "could not be downgraded in place"
     return {
-        "switched": "could not be switched, and is as it was",
-        "undone": "could not be switched back",
+        "switched": f"could not be switched, and {'may be closed' if closed else 'is as it was'}",
+        "undone": f"could not be switched back{', and may be closed' if closed else ''}",
         "purged": "of that run could not be purged",
     }[params["state"]]
 

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import postgres
 from application import ENV, LINEAR, NO_LEARNINGS, PASSWORD, USER, Application, module, revision
 
 RUN = "20250115-140000-level3"
@@ -455,12 +456,78 @@ def crashing(self, *arguments, **options):
     return former(self, *arguments, **options)
 alembic.Steps.finish = crashing
 """
-    failed = switch(app, fails=True, before=crash.format(pid=str(app.cluster.data / "postmaster.pid")))
-    assert "as it was" in failed["msg"]
+    pid = str(app.cluster.data / "postmaster.pid")
+    failed = switch(app, fails=True, before=crash.format(pid=pid), connect_timeout=2)["msg"]
+    # Nobody knows what became of a database that can't be asked.
+    assert "may be closed" in failed and "playbooks/resume.yml takes it from there" in failed
+    assert "as it was" not in failed and "revision r2_learnings failed" in failed
     app.cluster.server.stop()
     app.cluster.start()
     undo(app)
     as_before(app, before)
+
+
+CRASH = """
+    import os
+    os.kill(op.get_bind().exec_driver_sql("SELECT pg_backend_pid()").scalar(), 9)
+    op.execute("SELECT pg_sleep(600)")
+"""
+
+
+def test_a_server_that_restarts_by_itself_opens_what_was_closed(app):
+    before = state(app)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=CRASH))
+    failed = switch(app, fails=True)["msg"]
+    assert "revision r2_learnings failed" in failed and "as it was" in failed
+    as_before(app, before)
+
+
+#: In the middle of a question to the server, which still owes the answer then.
+OWING = """
+import os, threading
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+def owing(self, *arguments, **options):
+    {what}
+databases.Databases.{method} = owing
+"""
+SIGNAL = "threading.Timer(0.5, os.kill, (os.getpid(), 15)).start(); self.session.ask('SELECT pg_sleep(3)')"
+
+
+def test_a_signal_in_the_middle_of_a_question_opens_what_was_closed(app):
+    before = state(app)
+    ended = switch(app, fails=None, before=OWING.format(method="copy", what=SIGNAL))
+    assert ended["rc"] == 128 + signal.SIGTERM
+    as_before(app, before)
+
+
+def test_a_question_that_takes_too_long_opens_what_was_closed(app):
+    before = state(app)
+    failed = switch(
+        app, fails=True, before=OWING.format(method="copy", what="self.session.ask('SELECT pg_sleep(600)', 0.5)")
+    )
+    assert "gave no answer within" in failed["msg"] and "as it was" in failed["msg"]
+    as_before(app, before)
+
+
+@pytest.mark.parametrize("how", ["signal", "late"])
+def test_a_session_left_in_the_middle_of_a_question_takes_no_other(cluster, how):
+    def leave(_number, _frame):
+        raise SystemExit
+
+    former = signal.signal(signal.SIGALRM, leave)
+    try:
+        with cluster.session() as session:
+            if how == "late":
+                with pytest.raises(postgres.PostgresError, match="no answer"):
+                    session.ask("SELECT pg_sleep(2)", 0.2)
+            else:
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
+                with pytest.raises(SystemExit):
+                    session.ask("SELECT 'the former' FROM pg_sleep(1)")
+            with pytest.raises(postgres.PostgresError, match="in the middle of a question"):
+                session.ask("SELECT 1")
+    finally:
+        signal.signal(signal.SIGALRM, former)
 
 
 def test_a_schema_other_than_the_rehearsed_one_does_not_serve(app, tmp_path):
@@ -568,6 +635,18 @@ def test_in_place_a_table_too_few_is_restored(app):
     assert "table public.users has 191 rows, 200 before" in failed and "as it was" not in failed
     undo(app)
     assert state(app) == before and app.heads() == ["r2_learnings"]
+
+
+def test_in_place_a_crash_while_the_dump_is_restored_leaves_it_open(app):
+    in_place(app)
+    kill = "SELECT pid FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    crash = OWING.format(
+        method="swap", what=f"os.kill(int(self.session.ask({kill!r})), 9); self.session.ask('SELECT 1')"
+    )
+    assert "could not be switched back" in undo(app, fails=True, before=crash)["msg"]
+    assert app.databases() == {"shop": True} and app.heads() == ["r1_users"]
+    undo(app)
+    assert app.heads() == ["r2_learnings"]
 
 
 @pytest.mark.parametrize(("method", "when"), [("close", "after"), ("swap", "before"), ("swap", "after")])
