@@ -143,20 +143,6 @@ SELECT count(pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a
 WHERE a.datname = {literal(name)} AND {_OTHERS}"""
 
 
-def migrating(version_table: str) -> str:
-    """Sessions of this database that are about to change the version table, or whole tables."""
-    return f"""
-SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('pid', a.pid, 'user', a.usename,
-    'application', a.application_name)), '[]')
-FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-JOIN pg_catalog.pg_class c ON c.oid = l.relation
-WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    AND l.granted AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
-    AND c.relnamespace::regnamespace::text !~ '^pg_'
-    AND ((c.relname = {literal(version_table)} AND l.mode NOT IN ('AccessShareLock'))
-        OR (c.relkind IN ('r', 'p') AND l.mode = 'AccessExclusiveLock'))"""
-
-
 def copy(live: str, candidate: str, owner: str, number: int) -> str:
     """The statement that copies a database.
 

@@ -212,6 +212,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     _content_manifest,
     _databases,
     _postgres,
+    _readiness,
     _schema_lines,
     alembic,
     databases,
@@ -254,11 +255,17 @@ class Switch:
         """What the database is like while it serves. Refuses while somebody else changes its schema."""
         with postgres.connect(self.tools, self.target) as session:
             found = {"server": session.json(_postgres.SERVER), "settings": session.json(_postgres.DATABASE)}
-            busy = session.json(_databases.migrating("alembic_version"))
+        self.alone()
+        return found
+
+    def alone(self) -> None:
+        """Raise PostgresError while somebody else changes the schema. The administrator's session sees who."""
+        with postgres.admin_session(self.params, self.tools, self.target, self.live) as session:
+            ours = [int(session.ask("SELECT pg_backend_pid()"))]
+            busy = session.json(_readiness.migrating("alembic_version", ours))
         if busy:
             who = "; ".join(f"process {item['pid']} of {item['user']} ({item['application']})" for item in busy)
             raise PostgresError(f"another migration of {self.live} is under way: {who}. Wait for it, or end it")
-        return found
 
     def switched(self) -> dict[str, Any]:
         found = self.look()
@@ -288,6 +295,8 @@ class Switch:
             ) as steps:
                 steps.ready(min(self.deadline, time.monotonic() + 120))
                 admin.checkpoint(self.left())
+                # Somebody may have begun since, and would be ended in the middle.
+                self.alone()
                 self.recorder.intent(detail=detail)
                 try:
                     return self.go(admin, steps, detail, found["settings"])

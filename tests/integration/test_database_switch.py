@@ -253,14 +253,35 @@ def test_an_autovacuum_worker_is_no_session_that_has_to_be_ended(app):
     assert app.heads() == ["r1_users"]
 
 
-def test_another_migration_is_waited_for_by_somebody_else(app):
-    with app.cluster.session("shop", USER, PASSWORD) as other:
+@pytest.mark.parametrize("who", [(USER, PASSWORD), ("postgres", None)])
+@pytest.mark.parametrize("admin", [None, []])
+def test_another_migration_is_waited_for_by_somebody_else(app, who, admin):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    more = {} if admin is None else {"admin_command": admin}
+    with app.cluster.session("shop", *who) as other:
         other.ask("BEGIN")
         other.ask("UPDATE alembic_version SET version_num = version_num")
-        failed = switch(app, fails=True)
+        failed = switch(app, fails=True, **more)
         assert "another migration of shop is under way" in failed["msg"]
         assert other.ask("SELECT 1") == "1"
     assert app.databases() == {"shop": True}
+
+
+def test_a_migration_that_begins_just_before_the_switch_is_waited_for_too(app):
+    begins = f"""
+import subprocess
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+def begin(self, seconds):
+    global other
+    other = subprocess.Popen({app.cluster.admin_command!r} + ["psql", "-Xqd", "shop"], stdin=subprocess.PIPE, text=True)
+    other.stdin.write("BEGIN; LOCK TABLE learnings;\\n\\n")
+    other.stdin.flush()
+    while self.session.ask("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'") == "0":
+        pass
+databases.Databases.checkpoint = begin
+"""
+    assert "another migration of shop is under way" in switch(app, fails=True, before=begins)["msg"]
+    assert app.databases() == {"shop": True} and not app.pending(RUN)
 
 
 def test_two_switches_do_not_overlap(app):
