@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import postgres
+from ansible_collections.sparklio.rollback.plugins.module_utils import _readiness, postgres
 from application import ENV, LINEAR, NO_LEARNINGS, PASSWORD, USER, Application, module, revision
 
 RUN = "20250115-140000-level3"
@@ -201,9 +201,15 @@ def test_a_downgrade_that_hangs_is_ended(app):
 
 
 def test_timeouts_of_the_role_do_not_end_the_downgrade(app):
-    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+    listed = ", ".join(f"'{name}'" for name in _readiness.TIMEOUTS)
+    for name in app.cluster.sql(f"SELECT name FROM pg_settings WHERE name IN ({listed})").split():
         app.cluster.sql(f"ALTER ROLE {USER} SET {name} = '50ms'")
-    slow = "op.execute('SELECT pg_sleep(0.3)')\nop.drop_column('users', 'profile')\nop.drop_table('learnings')"
+    # All that the plan says to be overridden, as far as this server knows it.
+    left = f"SELECT 1 / (count(*) = 0)::int FROM pg_settings WHERE name IN ({listed}) AND setting <> '0'"
+    slow = (
+        f'op.execute("{left}")\nop.execute("SELECT pg_sleep(0.3)")\n'
+        'op.drop_column("users", "profile")\nop.drop_table("learnings")'
+    )
     app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=slow))
     switch(app)
     assert app.heads() == ["r1_users"]
