@@ -74,6 +74,12 @@ options:
   dump:
     description: Artifact's directory of a dump that was made after the writers were stopped. Needed with V(in_place).
     type: path
+  dump_files:
+    description:
+      - Its files, each C(path), C(size) and C(sha256), as M(sparklio.rollback.pg_backup) answers. Needed with
+        V(in_place). They are compared before anything is changed, and again before V(undone) closes the database.
+    type: list
+    elements: dict
   lock_timeout:
     description: Milliseconds to wait for a lock with V(in_place), before it lets the others go first.
     type: int
@@ -112,7 +118,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Tells what would be done, and asks the server only.
+    description:
+      - Tells what would be done, and asks the server only. V(undone) fails where it could not be done, and reads the
+        dump of V(in_place) for it.
   diff_mode:
     support: none
     description: The data are never shown; what is lost is in the plan.
@@ -286,6 +294,7 @@ class Switch:
                 "owner": facts[self.live]["owner"],
                 "mode": self.params["mode"],
                 "dump": self.params["dump"],
+                "dump_files": self.params["dump_files"],
                 **self.names._asdict(),
             }
             if self.params["mode"] == "in_place":
@@ -357,6 +366,7 @@ class Switch:
         """Downgrade the database itself, in one transaction that also keeps what it drops."""
         began = time.monotonic()
         params, give_up = self.params, began + self.params["lock_deadline"]
+        self.whole(detail)
         with postgres.connect(self.tools, self.target) as session:
             tables = session.json(_content_manifest.TABLES)
             before = session.json(_databases.rows(tables), self.left())
@@ -394,6 +404,19 @@ class Switch:
         self.recorder.done(detail=result)
         return {"changed": True, **result}
 
+    @staticmethod
+    def whole(detail: dict[str, Any]) -> None:
+        """Raise PostgresError where the dump is not what was kept. Older runs did not note its files."""
+        if detail.get("dump_files") is None:
+            return
+        try:
+            scratch.check_files(detail["dump"], {"files": detail["dump_files"]})
+        except scratch.Damaged as exc:
+            raise PostgresError(
+                f"the dump of before the downgrade ({detail['dump']}) is damaged: {exc}. Nothing was changed. The "
+                "restore point of the run holds the database as it was when the run began"
+            ) from exc
+
     def is_kept(self, name: str) -> bool:
         """Whether that is a table in the schema for what was dropped."""
         return name.startswith(f"{self.names.salvage}.")
@@ -426,12 +449,30 @@ class Switch:
             return {"changed": False, "parked": ""}
         with self.connect(self.params["connect_timeout"]) as admin:
             if self.check_mode:
-                if detail["mode"] == "copy":
-                    self.find(admin, detail)
+                self.could(admin, detail)
                 return {"changed": True, "parked": detail["undone"]}
             result = self.restore(admin, detail)
         self.recorder.done(detail=result)
         return {"changed": True, **result}
+
+    def could(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Raise PostgresError where it could not be taken back."""
+        if detail["mode"] == "copy":
+            self.find(admin, detail)
+            return
+        mine = admin.facts().get(self.live)
+        # A closed one can't be asked: a restore of the dump was cut off.
+        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.salvaged()):
+            self.restorable(admin, detail)
+
+    def restorable(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
+        """What the dump holds, or PostgresError where it can't be restored."""
+        self.whole(detail)
+        with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
+            kept = _content_manifest.decode(stream.read())
+        scratch.check_rights(admin.session, admin.server, kept["extensions"])
+        scratch.room(kept["bytes"], admin.server, self.target, ROOM, what="the database that the dump is restored into")
+        return kept
 
     @staticmethod
     def find(admin: databases.Databases, detail: dict[str, Any]) -> str:
@@ -484,9 +525,7 @@ class Switch:
             return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
-        with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
-            kept = _content_manifest.decode(stream.read())
-        scratch.room(kept["bytes"], admin.server, self.target, ROOM, what="the database that the dump is restored into")
+        kept = self.restorable(admin, detail)
         result["written_since"] = self.written(detail)
         ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])
         self.say("restoring the dump")
@@ -588,6 +627,7 @@ def main() -> None:
             "mode": {"type": "str", "choices": ["copy", "in_place"], "default": "copy"},
             "lost": {"type": "list", "elements": "dict", "default": []},
             "dump": {"type": "path"},
+            "dump_files": {"type": "list", "elements": "dict"},
             "lock_timeout": {"type": "int", "default": 500},
             "lock_deadline": {"type": "float", "default": 120},
             "detail": {"type": "dict"},
@@ -606,7 +646,7 @@ def main() -> None:
         required_if=[
             ("state", "switched", ("backend_dir",)),
             ("state", "undone", ("detail",)),
-            ("mode", "in_place", ("dump",)),
+            ("mode", "in_place", ("dump", "dump_files")),
         ],
         supports_check_mode=True,
     )

@@ -576,8 +576,20 @@ def in_place(app: Application, fails: bool | None = False, **more) -> dict:
     """What the role does: a dump once nobody writes any more, then the downgrade of the database itself."""
     dump = app.root / "before"
     if not dump.exists():
-        module("pg_backup", app.options(dest=str(dump), admin_command=None), fails=False)
-    return switch(app, fails, mode="in_place", dump=str(dump), lost=LOST, **more)
+        made = module("pg_backup", app.options(dest=str(dump), admin_command=None), fails=False)
+        app.files = made["artifact"]["files"]
+    options = {"mode": "in_place", "dump": str(dump), "dump_files": app.files, "lost": LOST}
+    return switch(app, fails, **{**options, **more})
+
+
+def flip(app: Application) -> str:
+    """Turn one bit in the middle of one file of the dump. Done twice, all is as it was."""
+    item = max(app.files, key=lambda item: item["size"])
+    path = app.root / item["path"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return item["path"]
 
 
 def test_in_place_it_keeps_what_it_drops_in_the_same_transaction(app):
@@ -689,17 +701,59 @@ def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(a
     assert state(app) == before and app.heads() == ["r2_learnings"]
 
 
+def refuses(app: Application, says: str, **more) -> None:
+    """It can't be taken back, a dry run says so before the backend is stopped for it, and nothing is changed."""
+    for check in (True, False):
+        failed = undo(app, fails=True, _ansible_check_mode=check, **more)["msg"]
+        assert says in failed, failed
+        assert app.heads() == ["r1_users"] and app.databases() == {"shop": True}
+
+
 def test_in_place_it_is_not_taken_back_where_the_restored_database_would_not_fit(app):
     in_place(app)
-    content = app.root / "before/content.json"
-    kept = content.read_text()
-    content.write_text(json.dumps({**json.loads(kept), "bytes": 10**15}))
-    failed = undo(app, fails=True)["msg"]
-    assert "the database that the dump is restored into takes about" in failed and "Free some space there" in failed
-    assert app.heads() == ["r1_users"] and app.databases() == {"shop": True}
-    content.write_text(kept)
+    full = (
+        "from ansible_collections.sparklio.rollback.plugins.module_utils import postgres\npostgres.free = lambda _: 1"
+    )
+    refuses(app, "the database that the dump is restored into takes about", before=full)
+    refuses(app, "Free some space there", before=full)
     undo(app)
     assert app.heads() == ["r2_learnings"]
+
+
+def test_in_place_it_is_not_taken_back_by_who_may_not_make_databases(app):
+    in_place(app)
+    refuses(app, "may not make databases", admin_command=[])
+
+
+def test_in_place_nothing_is_downgraded_without_a_dump_that_is_whole(app):
+    in_place(app, fails=True, revisions=["nothing"])
+    damaged = flip(app)
+    failed = in_place(app, fails=True)["msg"]
+    assert f"is damaged: {damaged} was altered" in failed and "Nothing was changed" in failed
+    assert app.heads() == ["r2_learnings"] and app.sql(f"SELECT to_regnamespace('\"{SALVAGE}\"') IS NULL") == "t"
+    flip(app)
+    in_place(app)
+    assert app.heads() == ["r1_users"]
+
+
+def test_in_place_a_dump_that_is_damaged_later_closes_nothing(app):
+    in_place(app)
+    refuses(app, f"is damaged: {flip(app)} was altered")
+    flip(app)
+    content = app.root / "before/content.json"
+    content.rename(app.root / "content.json")
+    refuses(app, "before/content.json is missing")
+    (app.root / "content.json").rename(content)
+    undo(app)
+    assert app.heads() == ["r2_learnings"]
+
+
+def test_in_place_what_was_taken_back_or_never_done_needs_no_dump(app):
+    in_place(app, fails=True, target_heads=["other"], revisions=["nothing"])
+    flip(app)
+    undo(app, _ansible_check_mode=True)
+    undo(app)
+    assert app.heads() == ["r2_learnings"] and app.databases() == {"shop": True}
 
 
 def test_in_place_purge_drops_what_was_kept(app):
