@@ -58,7 +58,9 @@ def listen():
         if found != wanted["database"]:
             raise Refused("env.py led to database %s, not to %s; nothing was run there" % (found, wanted["database"]))
         for name, value in wanted["settings"].items():
-            cursor.execute("SELECT set_config('%s', '%s', false)" % (name, value))
+            # Older servers lack some of them.
+            known = "FROM pg_settings WHERE name = '%s'" % name
+            cursor.execute("SELECT set_config('%s', '%s', false) %s" % (name, value, known))
         cursor.close()
         connection.commit()
 

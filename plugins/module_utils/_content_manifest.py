@@ -10,10 +10,12 @@ from typing import Any
 
 VERSION = 1
 
-#: Keeps the role's own timeouts from ending a session that has to last.
+#: Keeps the role's own timeouts from ending a session that has to last, as far as the server knows them.
 TIMEOUTS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
 }
 #: What a row looks like as text depends on these; both sides must say it the same way.
 SETTINGS = {
@@ -30,8 +32,6 @@ SETTINGS = {
     "row_security": "off",
     **TIMEOUTS,
     "lock_timeout": "10s",
-    "idle_session_timeout": "0",
-    "transaction_timeout": "0",
 }
 
 OURS = """

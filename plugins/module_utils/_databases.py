@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import identifier, literal
+from ansible_collections.sparklio.rollback.plugins.module_utils._readiness import CLIENTS
 
 _MOST_NAME = 63
 #: Comments on databases of ours. Without one of them nothing is ever dropped.
@@ -124,37 +125,22 @@ def allow(name: str, connects: bool) -> str:
     return f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS {'true' if connects else 'false'}"
 
 
-#: What kind of session it is, who may not see it is not told.
-_CLIENTS = "pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') IN ('client backend', 'walsender')"
+_OTHERS = f"a.pid <> pg_backend_pid() AND {CLIENTS}"
 
 
 def sessions(name: str) -> str:
     """Client sessions of a database. Workers of the server's own go by themselves."""
     return f"""
-SELECT coalesce(jsonb_agg(jsonb_build_object('pid', pid, 'user', usename, 'application', application_name,
-    'state', state)), '[]')
-FROM pg_catalog.pg_stat_activity
-WHERE datname = {literal(name)} AND {_CLIENTS}"""
+SELECT coalesce(jsonb_agg(jsonb_build_object('pid', a.pid, 'user', a.usename, 'application', a.application_name,
+    'state', a.state)), '[]')
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = {literal(name)} AND {_OTHERS}"""
 
 
 def terminate(name: str) -> str:
     return f"""
-SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
-WHERE datname = {literal(name)} AND {_CLIENTS}"""
-
-
-def migrating(version_table: str) -> str:
-    """Sessions of this database that are about to change the version table, or whole tables."""
-    return f"""
-SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_object('pid', a.pid, 'user', a.usename,
-    'application', a.application_name)), '[]')
-FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-JOIN pg_catalog.pg_class c ON c.oid = l.relation
-WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    AND l.granted AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
-    AND c.relnamespace::regnamespace::text !~ '^pg_'
-    AND ((c.relname = {literal(version_table)} AND l.mode NOT IN ('AccessShareLock'))
-        OR (c.relkind IN ('r', 'p') AND l.mode = 'AccessExclusiveLock'))"""
+SELECT count(pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a
+WHERE a.datname = {literal(name)} AND {_OTHERS}"""
 
 
 def copy(live: str, candidate: str, owner: str, number: int) -> str:

@@ -65,9 +65,9 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND {OUR_RELATIONS}
 """
 
-# Whoever may not see another role's session sees neither what kind it is nor what it does; background processes that
-# are hidden so have no user.
-_CLIENTS = "coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender') AND a.usesysid IS NOT NULL"
+#: Which sessions of pg_stat_activity (as ``a``) are clients'. Whoever may not see another role's session sees neither
+#: what kind it is nor what it does; background processes that are hidden so have no user.
+CLIENTS = "coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender') AND a.usesysid IS NOT NULL"
 
 
 def _pids(pids: Iterable[int]) -> str:
@@ -85,7 +85,7 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
         ELSE pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE') END
     ) ORDER BY a.pid), '[]')
 FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
-WHERE a.datname = current_database() AND {_CLIENTS} AND a.pid NOT IN ({_pids(but)})
+WHERE a.datname = current_database() AND {CLIENTS} AND a.pid NOT IN ({_pids(but)})
 """
 
 
@@ -108,7 +108,7 @@ FROM (
     AND (l.mode = 'AccessExclusiveLock' OR ({version} AND l.mode NOT IN ('AccessShareLock', 'SIReadLock')))
     AND l.pid NOT IN ({_pids(but)}) GROUP BY l.pid
 ) AS held JOIN pg_catalog.pg_stat_activity a ON a.pid = held.pid
-WHERE {_CLIENTS}
+WHERE {CLIENTS}
 """
 
 

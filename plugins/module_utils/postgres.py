@@ -192,7 +192,8 @@ def knows(client: _postgres.Client, program: str, option: str) -> bool:
 class Session:
     """One session of psql that lasts, and with it its transaction.
 
-    What psql says is told apart by a word that nobody else knows. Every question has a deadline.
+    What psql says is told apart by a word that nobody else knows. Every question has a deadline. One that was left in
+    the middle ends the session: its answer is still to come, and would be taken for that to the next question.
 
     Args:
         command: psql, with what has to stand in front of it.
@@ -204,7 +205,7 @@ class Session:
         self.marker = f"sparklio-{secrets.token_hex(12)}"
         self.hidden = [secret] if secret else []
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the session
-        self.buffer = b""
+        self.buffer, self.over = b"", False
         try:
             self.process = subprocess.Popen(
                 [*command, "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=0", "-v", "VERBOSITY=terse"],
@@ -236,8 +237,10 @@ class Session:
 
     def stop(self) -> None:
         """End it in the middle of a question: the server is asked to stop, and psql killed."""
+        self.over = True
         for number in (signal.SIGINT, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
+            # What sudo runs may not be ours to end; it ends with its input.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(1)
@@ -245,17 +248,18 @@ class Session:
 
     def ask(self, sql: str, seconds: float = 60) -> str:
         """Run one statement and return what it answers, or raise PostgresError."""
+        if self.over:
+            raise PostgresError("the session with the database was ended in the middle of a question")
         mark = self.marker
         text = (
             f"{sql}\n;\n\\echo {mark}-state :ERROR :SQLSTATE\n\\if :ERROR\n\\echo :LAST_ERROR_MESSAGE\n\\endif\n"
             f"\\echo {mark}-end\n"
         )
         try:
-            self.process.stdin.write(text.encode())  # type: ignore[union-attr]
-            self.process.stdin.flush()  # type: ignore[union-attr]
-        except (OSError, ValueError):
-            raise self._gone() from None
-        answer = self._until(f"{mark}-end\n".encode(), time.monotonic() + seconds, seconds)
+            answer = self._exchange(text, f"{mark}-end\n".encode(), seconds)
+        except BaseException:
+            self.stop()
+            raise
         body, _mark, rest = answer.partition(f"{mark}-state ")
         state, _newline, message = rest.partition("\n")
         failed, _blank, code = state.partition(" ")
@@ -265,6 +269,14 @@ class Session:
 
     def json(self, sql: str, seconds: float = 60) -> Any:
         return json.loads(self.ask(sql, seconds))
+
+    def _exchange(self, text: str, end: bytes, seconds: float) -> str:
+        try:
+            self.process.stdin.write(text.encode())  # type: ignore[union-attr]
+            self.process.stdin.flush()  # type: ignore[union-attr]
+        except (OSError, ValueError):
+            raise self._gone() from None
+        return self._until(end, time.monotonic() + seconds, seconds)
 
     def _until(self, end: bytes, deadline: float, seconds: float) -> str:
         out = self.process.stdout.fileno()  # type: ignore[union-attr]
@@ -277,7 +289,6 @@ class Session:
             searched = len(self.buffer)
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([out], [], [], left)[0]:
-                self.stop()
                 raise PostgresError(f"the database gave no answer within {seconds:.0f} s")
             block = os.read(out, 1 << 16)
             if not block:

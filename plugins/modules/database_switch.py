@@ -74,6 +74,12 @@ options:
   dump:
     description: Artifact's directory of a dump that was made after the writers were stopped. Needed with V(in_place).
     type: path
+  dump_files:
+    description:
+      - Its files, each C(path), C(size) and C(sha256), as M(sparklio.rollback.pg_backup) answers. Needed with
+        V(in_place). They are compared before anything is changed, and again before V(undone) closes the database.
+    type: list
+    elements: dict
   lock_timeout:
     description: Milliseconds to wait for a lock with V(in_place), before it lets the others go first.
     type: int
@@ -112,7 +118,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Tells what would be done, and asks the server only.
+    description:
+      - Tells what would be done, and asks the server only. V(undone) fails where it could not be done, and reads the
+        dump of V(in_place) for it.
   diff_mode:
     support: none
     description: The data are never shown; what is lost is in the plan.
@@ -200,11 +208,11 @@ purged:
   sample: [sparklio_v4_parked_20250115_140000]
 """
 
-import contextlib
 import json
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -212,6 +220,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
     _content_manifest,
     _databases,
     _postgres,
+    _readiness,
     _schema_lines,
     alembic,
     databases,
@@ -226,6 +235,10 @@ from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import 
 _LOCKED = ("55P03", "40P01")
 #: How many times the size that the database had a restore of its dump takes for a moment, its log included.
 ROOM = 1.3
+
+
+class NotTakenBack(PostgresError):
+    """What was begun could not be taken back either. The message says why of both, and what does it."""
 
 
 class Switch:
@@ -250,11 +263,17 @@ class Switch:
         """What the database is like while it serves. Refuses while somebody else changes its schema."""
         with postgres.connect(self.tools, self.target) as session:
             found = {"server": session.json(_postgres.SERVER), "settings": session.json(_postgres.DATABASE)}
-            busy = session.json(_databases.migrating("alembic_version"))
+        self.alone()
+        return found
+
+    def alone(self) -> None:
+        """Raise PostgresError while somebody else changes the schema. The administrator's session sees who."""
+        with postgres.admin_session(self.params, self.tools, self.target, self.live) as session:
+            ours = [int(session.ask("SELECT pg_backend_pid()"))]
+            busy = session.json(_readiness.migrating("alembic_version", ours))
         if busy:
             who = "; ".join(f"process {item['pid']} of {item['user']} ({item['application']})" for item in busy)
             raise PostgresError(f"another migration of {self.live} is under way: {who}. Wait for it, or end it")
-        return found
 
     def switched(self) -> dict[str, Any]:
         found = self.look()
@@ -275,6 +294,7 @@ class Switch:
                 "owner": facts[self.live]["owner"],
                 "mode": self.params["mode"],
                 "dump": self.params["dump"],
+                "dump_files": self.params["dump_files"],
                 **self.names._asdict(),
             }
             if self.params["mode"] == "in_place":
@@ -284,15 +304,31 @@ class Switch:
             ) as steps:
                 steps.ready(min(self.deadline, time.monotonic() + 120))
                 admin.checkpoint(self.left())
+                # Somebody may have begun since, and would be ended in the middle.
+                self.alone()
                 self.recorder.intent(detail=detail)
                 try:
                     return self.go(admin, steps, detail, found["settings"])
-                except BaseException:
+                except BaseException as exc:
                     steps.stop()
-                    # Where this fails too, the undo of the run does it.
-                    with contextlib.suppress(PostgresError):
-                        self.restore(admin, detail)
+                    self.take_back(admin, exc, lambda again: self.restore(again, detail))
                     raise
+
+    def take_back(self, admin: databases.Databases, exc: BaseException, mend: Callable[..., Any]) -> None:
+        """Take back what was begun, or raise NotTakenBack.
+
+        Over a connection of its own: the other may have died with the server, or still owe an answer. It is closed
+        first, since the lock is its.
+        """
+        admin.session.close()
+        try:
+            with self.connect(self.params["connect_timeout"]) as again:
+                mend(again)
+        except (PostgresError, OSError, ValueError) as second:
+            why = str(exc) if isinstance(exc, Exception) else "it was ended from outside"
+            raise NotTakenBack(
+                f"{why}; and what was begun could not be taken back: {second}. playbooks/resume.yml takes it from there"
+            ) from exc
 
     def go(self, admin: databases.Databases, steps: Any, detail: dict[str, Any], settings: dict) -> dict[str, Any]:
         """The part during which nobody can write."""
@@ -330,6 +366,7 @@ class Switch:
         """Downgrade the database itself, in one transaction that also keeps what it drops."""
         began = time.monotonic()
         params, give_up = self.params, began + self.params["lock_deadline"]
+        self.whole(detail)
         with postgres.connect(self.tools, self.target) as session:
             tables = session.json(_content_manifest.TABLES)
             before = session.json(_databases.rows(tables), self.left())
@@ -367,6 +404,19 @@ class Switch:
         self.recorder.done(detail=result)
         return {"changed": True, **result}
 
+    @staticmethod
+    def whole(detail: dict[str, Any]) -> None:
+        """Raise PostgresError where the dump is not what was kept. Older runs did not note its files."""
+        if detail.get("dump_files") is None:
+            return
+        try:
+            scratch.check_files(detail["dump"], {"files": detail["dump_files"]})
+        except scratch.Damaged as exc:
+            raise PostgresError(
+                f"the dump of before the downgrade ({detail['dump']}) is damaged: {exc}. Nothing was changed. The "
+                "restore point of the run holds the database as it was when the run began"
+            ) from exc
+
     def is_kept(self, name: str) -> bool:
         """Whether that is a table in the schema for what was dropped."""
         return name.startswith(f"{self.names.salvage}.")
@@ -399,12 +449,30 @@ class Switch:
             return {"changed": False, "parked": ""}
         with self.connect(self.params["connect_timeout"]) as admin:
             if self.check_mode:
-                if detail["mode"] == "copy":
-                    self.find(admin, detail)
+                self.could(admin, detail)
                 return {"changed": True, "parked": detail["undone"]}
             result = self.restore(admin, detail)
         self.recorder.done(detail=result)
         return {"changed": True, **result}
+
+    def could(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Raise PostgresError where it could not be taken back."""
+        if detail["mode"] == "copy":
+            self.find(admin, detail)
+            return
+        mine = admin.facts().get(self.live)
+        # A closed one can't be asked: a restore of the dump was cut off.
+        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.salvaged()):
+            self.restorable(admin, detail)
+
+    def restorable(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
+        """What the dump holds, or PostgresError where it can't be restored."""
+        self.whole(detail)
+        with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
+            kept = _content_manifest.decode(stream.read())
+        scratch.check_rights(admin.session, admin.server, kept["extensions"])
+        scratch.room(kept["bytes"], admin.server, self.target, ROOM, what="the database that the dump is restored into")
+        return kept
 
     @staticmethod
     def find(admin: databases.Databases, detail: dict[str, Any]) -> str:
@@ -457,9 +525,7 @@ class Switch:
             return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
-        with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
-            kept = _content_manifest.decode(stream.read())
-        scratch.room(kept["bytes"], admin.server, self.target, ROOM, what="the database that the dump is restored into")
+        kept = self.restorable(admin, detail)
         result["written_since"] = self.written(detail)
         ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])
         self.say("restoring the dump")
@@ -468,13 +534,17 @@ class Switch:
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, detail["candidate"], detail["undone"], mark, detail["comment"])
             swapped = admin.swap(statements, detail["candidate"], time.monotonic() + 10)
-        except BaseException:
-            with contextlib.suppress(PostgresError):
-                admin.open(self.live)
-                admin.drop(detail["candidate"])
+        except BaseException as exc:
+            self.take_back(admin, exc, lambda again: self.reopen(again, detail))
             raise
         result.update(parked=detail["undone"], sessions_ended=ended, swap_seconds=round(swapped, 4))
         return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
+
+    def reopen(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Let people in again where a restore of the dump has failed."""
+        if admin.name_of(detail["oid"]) == self.live:
+            admin.open(self.live)
+            admin.drop(detail["candidate"])
 
     def fill(self, admin: databases.Databases, detail: dict, server: dict, settings: dict, kept: dict) -> None:
         """Make the new database of the dump, with owners and rights, and compare it with what was kept."""
@@ -557,6 +627,7 @@ def main() -> None:
             "mode": {"type": "str", "choices": ["copy", "in_place"], "default": "copy"},
             "lost": {"type": "list", "elements": "dict", "default": []},
             "dump": {"type": "path"},
+            "dump_files": {"type": "list", "elements": "dict"},
             "lock_timeout": {"type": "int", "default": 500},
             "lock_deadline": {"type": "float", "default": 120},
             "detail": {"type": "dict"},
@@ -575,7 +646,7 @@ def main() -> None:
         required_if=[
             ("state", "switched", ("backend_dir",)),
             ("state", "undone", ("detail",)),
-            ("mode", "in_place", ("dump",)),
+            ("mode", "in_place", ("dump", "dump_files")),
         ],
         supports_check_mode=True,
     )
@@ -585,7 +656,8 @@ def main() -> None:
             result = getattr(Switch(module, recorder), module.params["state"])()
     except (PostgresError, alembic.StepsError, _content_manifest.ContentError, RunError, OSError, ValueError) as exc:
         recorder.failed(str(exc))
-        module.fail_json(msg=f"The database {_said(module.params)}: {exc}.".replace("..", "."))
+        said = _said(module.params, isinstance(exc, NotTakenBack))
+        module.fail_json(msg=f"The database {said}: {exc}.".replace("..", "."))
     module.exit_json(database=_live(module), **result)
 
 
@@ -594,13 +666,13 @@ def _live(module: AnsibleModule) -> str:
     return postgres.find_target(params["url"], params["env_file"], params["env_key"]).database
 
 
-def _said(params: dict[str, Any]) -> str:
+def _said(params: dict[str, Any], closed: bool) -> str:
     if params["state"] == "switched" and params["mode"] == "in_place":
         # What was committed and is not what it should be, only the undo of the run takes back.
         return "could not be downgraded in place"
     return {
-        "switched": "could not be switched, and is as it was",
-        "undone": "could not be switched back",
+        "switched": f"could not be switched, and {'may be closed' if closed else 'is as it was'}",
+        "undone": f"could not be switched back{', and may be closed' if closed else ''}",
         "purged": "of that run could not be purged",
     }[params["state"]]
 

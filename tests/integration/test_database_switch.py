@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from ansible_collections.sparklio.rollback.plugins.module_utils import _readiness, postgres
 from application import ENV, LINEAR, NO_LEARNINGS, PASSWORD, USER, Application, module, revision
 
 RUN = "20250115-140000-level3"
@@ -200,9 +201,15 @@ def test_a_downgrade_that_hangs_is_ended(app):
 
 
 def test_timeouts_of_the_role_do_not_end_the_downgrade(app):
-    for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+    listed = ", ".join(f"'{name}'" for name in _readiness.TIMEOUTS)
+    for name in app.cluster.sql(f"SELECT name FROM pg_settings WHERE name IN ({listed})").split():
         app.cluster.sql(f"ALTER ROLE {USER} SET {name} = '50ms'")
-    slow = "op.execute('SELECT pg_sleep(0.3)')\nop.drop_column('users', 'profile')\nop.drop_table('learnings')"
+    # All that the plan says to be overridden, as far as this server knows it.
+    left = f"SELECT 1 / (count(*) = 0)::int FROM pg_settings WHERE name IN ({listed}) AND setting <> '0'"
+    slow = (
+        f'op.execute("{left}")\nop.execute("SELECT pg_sleep(0.3)")\n'
+        'op.drop_column("users", "profile")\nop.drop_table("learnings")'
+    )
     app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=slow))
     switch(app)
     assert app.heads() == ["r1_users"]
@@ -229,14 +236,58 @@ def test_a_session_that_cannot_be_ended_is_named_and_the_database_opens_again(ap
     as_before(app, before)
 
 
-def test_another_migration_is_waited_for_by_somebody_else(app):
-    with app.cluster.session("shop", USER, PASSWORD) as other:
+def test_an_autovacuum_worker_is_no_session_that_has_to_be_ended(app):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    app.sql("CREATE TABLE big AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 20000) i; DELETE FROM big")
+    app.sql(f"ALTER TABLE big OWNER TO {USER}")
+    # One page in a tenth of a second: it is still at work when the database is closed.
+    slow = ("autovacuum = on", "autovacuum_naptime = 1", "vacuum_cost_limit = 1", "autovacuum_vacuum_cost_delay = 100")
+    worker = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND datname = 'shop'"
+    try:
+        app.cluster.sql(
+            "".join(f"ALTER SYSTEM SET {setting};\n" for setting in slow)
+            + "ALTER SYSTEM SET autovacuum_vacuum_threshold = 1000;\nSELECT pg_reload_conf();"
+        )
+        for _try in range(300):
+            if app.cluster.sql(worker) != "0":
+                break
+            time.sleep(0.1)
+        assert app.cluster.sql(worker) == "1"
+        assert switch(app, admin_command=[])["sessions_ended"] == 0
+    finally:
+        app.cluster.sql("ALTER SYSTEM RESET ALL;\nSELECT pg_reload_conf();")
+    assert app.heads() == ["r1_users"]
+
+
+@pytest.mark.parametrize("who", [(USER, PASSWORD), ("postgres", None)])
+@pytest.mark.parametrize("admin", [None, []])
+def test_another_migration_is_waited_for_by_somebody_else(app, who, admin):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    more = {} if admin is None else {"admin_command": admin}
+    with app.cluster.session("shop", *who) as other:
         other.ask("BEGIN")
         other.ask("UPDATE alembic_version SET version_num = version_num")
-        failed = switch(app, fails=True)
+        failed = switch(app, fails=True, **more)
         assert "another migration of shop is under way" in failed["msg"]
         assert other.ask("SELECT 1") == "1"
     assert app.databases() == {"shop": True}
+
+
+def test_a_migration_that_begins_just_before_the_switch_is_waited_for_too(app):
+    begins = f"""
+import subprocess
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+def begin(self, seconds):
+    global other
+    other = subprocess.Popen({app.cluster.admin_command!r} + ["psql", "-Xqd", "shop"], stdin=subprocess.PIPE, text=True)
+    other.stdin.write("BEGIN; LOCK TABLE learnings;\\n\\n")
+    other.stdin.flush()
+    while self.session.ask("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'") == "0":
+        pass
+databases.Databases.checkpoint = begin
+"""
+    assert "another migration of shop is under way" in switch(app, fails=True, before=begins)["msg"]
+    assert app.databases() == {"shop": True} and not app.pending(RUN)
 
 
 def test_two_switches_do_not_overlap(app):
@@ -432,12 +483,78 @@ def crashing(self, *arguments, **options):
     return former(self, *arguments, **options)
 alembic.Steps.finish = crashing
 """
-    failed = switch(app, fails=True, before=crash.format(pid=str(app.cluster.data / "postmaster.pid")))
-    assert "as it was" in failed["msg"]
+    pid = str(app.cluster.data / "postmaster.pid")
+    failed = switch(app, fails=True, before=crash.format(pid=pid), connect_timeout=2)["msg"]
+    # Nobody knows what became of a database that can't be asked.
+    assert "may be closed" in failed and "playbooks/resume.yml takes it from there" in failed
+    assert "as it was" not in failed and "revision r2_learnings failed" in failed
     app.cluster.server.stop()
     app.cluster.start()
     undo(app)
     as_before(app, before)
+
+
+CRASH = """
+    import os
+    os.kill(op.get_bind().exec_driver_sql("SELECT pg_backend_pid()").scalar(), 9)
+    op.execute("SELECT pg_sleep(600)")
+"""
+
+
+def test_a_server_that_restarts_by_itself_opens_what_was_closed(app):
+    before = state(app)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=CRASH))
+    failed = switch(app, fails=True)["msg"]
+    assert "revision r2_learnings failed" in failed and "as it was" in failed
+    as_before(app, before)
+
+
+#: In the middle of a question to the server, which still owes the answer then.
+OWING = """
+import os, threading
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+def owing(self, *arguments, **options):
+    {what}
+databases.Databases.{method} = owing
+"""
+SIGNAL = "threading.Timer(0.5, os.kill, (os.getpid(), 15)).start(); self.session.ask('SELECT pg_sleep(3)')"
+
+
+def test_a_signal_in_the_middle_of_a_question_opens_what_was_closed(app):
+    before = state(app)
+    ended = switch(app, fails=None, before=OWING.format(method="copy", what=SIGNAL))
+    assert ended["rc"] == 128 + signal.SIGTERM
+    as_before(app, before)
+
+
+def test_a_question_that_takes_too_long_opens_what_was_closed(app):
+    before = state(app)
+    failed = switch(
+        app, fails=True, before=OWING.format(method="copy", what="self.session.ask('SELECT pg_sleep(600)', 0.5)")
+    )
+    assert "gave no answer within" in failed["msg"] and "as it was" in failed["msg"]
+    as_before(app, before)
+
+
+@pytest.mark.parametrize("how", ["signal", "late"])
+def test_a_session_left_in_the_middle_of_a_question_takes_no_other(cluster, how):
+    def leave(_number, _frame):
+        raise SystemExit
+
+    former = signal.signal(signal.SIGALRM, leave)
+    try:
+        with cluster.session() as session:
+            if how == "late":
+                with pytest.raises(postgres.PostgresError, match="no answer"):
+                    session.ask("SELECT pg_sleep(2)", 0.2)
+            else:
+                signal.setitimer(signal.ITIMER_REAL, 0.3)
+                with pytest.raises(SystemExit):
+                    session.ask("SELECT 'the former' FROM pg_sleep(1)")
+            with pytest.raises(postgres.PostgresError, match="in the middle of a question"):
+                session.ask("SELECT 1")
+    finally:
+        signal.signal(signal.SIGALRM, former)
 
 
 def test_a_schema_other_than_the_rehearsed_one_does_not_serve(app, tmp_path):
@@ -459,8 +576,20 @@ def in_place(app: Application, fails: bool | None = False, **more) -> dict:
     """What the role does: a dump once nobody writes any more, then the downgrade of the database itself."""
     dump = app.root / "before"
     if not dump.exists():
-        module("pg_backup", app.options(dest=str(dump), admin_command=None), fails=False)
-    return switch(app, fails, mode="in_place", dump=str(dump), lost=LOST, **more)
+        made = module("pg_backup", app.options(dest=str(dump), admin_command=None), fails=False)
+        app.files = made["artifact"]["files"]
+    options = {"mode": "in_place", "dump": str(dump), "dump_files": app.files, "lost": LOST}
+    return switch(app, fails, **{**options, **more})
+
+
+def flip(app: Application) -> str:
+    """Turn one bit in the middle of one file of the dump. Done twice, all is as it was."""
+    item = max(app.files, key=lambda item: item["size"])
+    path = app.root / item["path"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return item["path"]
 
 
 def test_in_place_it_keeps_what_it_drops_in_the_same_transaction(app):
@@ -547,6 +676,18 @@ def test_in_place_a_table_too_few_is_restored(app):
     assert state(app) == before and app.heads() == ["r2_learnings"]
 
 
+def test_in_place_a_crash_while_the_dump_is_restored_leaves_it_open(app):
+    in_place(app)
+    kill = "SELECT pid FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    crash = OWING.format(
+        method="swap", what=f"os.kill(int(self.session.ask({kill!r})), 9); self.session.ask('SELECT 1')"
+    )
+    assert "could not be switched back" in undo(app, fails=True, before=crash)["msg"]
+    assert app.databases() == {"shop": True} and app.heads() == ["r1_users"]
+    undo(app)
+    assert app.heads() == ["r2_learnings"]
+
+
 @pytest.mark.parametrize(("method", "when"), [("close", "after"), ("swap", "before"), ("swap", "after")])
 def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(app, method, when):
     before = state(app)
@@ -560,17 +701,59 @@ def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(a
     assert state(app) == before and app.heads() == ["r2_learnings"]
 
 
+def refuses(app: Application, says: str, **more) -> None:
+    """It can't be taken back, a dry run says so before the backend is stopped for it, and nothing is changed."""
+    for check in (True, False):
+        failed = undo(app, fails=True, _ansible_check_mode=check, **more)["msg"]
+        assert says in failed, failed
+        assert app.heads() == ["r1_users"] and app.databases() == {"shop": True}
+
+
 def test_in_place_it_is_not_taken_back_where_the_restored_database_would_not_fit(app):
     in_place(app)
-    content = app.root / "before/content.json"
-    kept = content.read_text()
-    content.write_text(json.dumps({**json.loads(kept), "bytes": 10**15}))
-    failed = undo(app, fails=True)["msg"]
-    assert "the database that the dump is restored into takes about" in failed and "Free some space there" in failed
-    assert app.heads() == ["r1_users"] and app.databases() == {"shop": True}
-    content.write_text(kept)
+    full = (
+        "from ansible_collections.sparklio.rollback.plugins.module_utils import postgres\npostgres.free = lambda _: 1"
+    )
+    refuses(app, "the database that the dump is restored into takes about", before=full)
+    refuses(app, "Free some space there", before=full)
     undo(app)
     assert app.heads() == ["r2_learnings"]
+
+
+def test_in_place_it_is_not_taken_back_by_who_may_not_make_databases(app):
+    in_place(app)
+    refuses(app, "may not make databases", admin_command=[])
+
+
+def test_in_place_nothing_is_downgraded_without_a_dump_that_is_whole(app):
+    in_place(app, fails=True, revisions=["nothing"])
+    damaged = flip(app)
+    failed = in_place(app, fails=True)["msg"]
+    assert f"is damaged: {damaged} was altered" in failed and "Nothing was changed" in failed
+    assert app.heads() == ["r2_learnings"] and app.sql(f"SELECT to_regnamespace('\"{SALVAGE}\"') IS NULL") == "t"
+    flip(app)
+    in_place(app)
+    assert app.heads() == ["r1_users"]
+
+
+def test_in_place_a_dump_that_is_damaged_later_closes_nothing(app):
+    in_place(app)
+    refuses(app, f"is damaged: {flip(app)} was altered")
+    flip(app)
+    content = app.root / "before/content.json"
+    content.rename(app.root / "content.json")
+    refuses(app, "before/content.json is missing")
+    (app.root / "content.json").rename(content)
+    undo(app)
+    assert app.heads() == ["r2_learnings"]
+
+
+def test_in_place_what_was_taken_back_or_never_done_needs_no_dump(app):
+    in_place(app, fails=True, target_heads=["other"], revisions=["nothing"])
+    flip(app)
+    undo(app, _ansible_check_mode=True)
+    undo(app)
+    assert app.heads() == ["r2_learnings"] and app.databases() == {"shop": True}
 
 
 def test_in_place_purge_drops_what_was_kept(app):

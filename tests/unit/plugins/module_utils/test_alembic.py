@@ -155,6 +155,9 @@ def connect():
     made = sqlite3.connect(PATH)
     made.create_function("current_database", 0, lambda: IN)
     made.create_function("set_config", 3, lambda *given: open(SET, "a").write(repr(given)) and "")
+    made.execute("CREATE TEMP TABLE pg_settings (name text)")
+    made.executemany("INSERT INTO pg_settings VALUES (?)", [(name,) for name in KNOWN])
+    made.commit()
     return made
 
 print("env.py prints")
@@ -193,8 +196,9 @@ def real(backend):
         def __init__(self):
             self.env()
 
-        def env(self, text=ENV, inside="shop_candidate", **more):
+        def env(self, text=ENV, inside="shop_candidate", known=("statement_timeout", "transaction_timeout"), **more):
             names = f"PATH, IN, SET, MORE = {str(path)!r}, {inside!r}, {str(backend / 'set')!r}, {more!r}\n"
+            names += f"KNOWN = {known!r}\n"
             (backend / "alembic/env.py").write_text(names + textwrap.dedent(text))
 
         def downgrade(self, name, text):
@@ -220,13 +224,21 @@ def real(backend):
     return Real()
 
 
+def test_a_timeout_that_the_server_does_not_know_is_not_set(real, backend):
+    real.env(known=("statement_timeout",))
+    real.run("downgrade", ["r2"], ["r2"])
+    given = (backend / "set").read_text()
+    assert "statement_timeout" in given and "transaction_timeout" not in given
+
+
 def test_named_revisions_are_taken_back_through_env_py(real, backend):
     answer = real.run("downgrade", ["r2"], ["r2"])
     assert [item["revision"] for item in answer["done"]] == ["r2"]
     assert answer["version"] == {"table": "alembic_version", "schema": None}
     assert real.tables() == (["r1"], "r1")
     # Each connection sets the timeouts for itself.
-    assert "('statement_timeout', '0', 0)" in (backend / "set").read_text().replace("false", "0")
+    given = (backend / "set").read_text().replace("false", "0")
+    assert "('statement_timeout', '0', 0)" in given and "('transaction_timeout', '0', 0)" in given
     real.run("upgrade", ["r2"], ["r1"])
     assert real.tables() == (["r1", "r2"], "r2")
     real.run("downgrade", ["r2", "r1"], None)

@@ -113,7 +113,6 @@ def test_a_database_without_a_comment_gets_none():
         (_databases.found("o'b", ["c"]), "d.datname IN ('o''b', 'c')"),
         (_databases.version_heads('s"x', "v"), 'FROM "s""x"."v"'),
         (_databases.version_heads(None, "v"), 'FROM "v"'),
-        (_databases.migrating("v'n"), "c.relname = 'v''n'"),
     ],
 )
 def test_names_are_quoted(statement, says):
