@@ -436,8 +436,8 @@ def test_a_damaged_restore_point_without_the_files_is_not_in_the_way(app, call, 
     other = keep("deploy")
     path = app.backups / other["id"] / "manifest.json"
     item = {"path": "redis/dump.rdb", "size": 3, "sha256": "0" * 64}
-    artifacts = [{"name": "redis", "path": "redis", "files": [item], "meta": {}}]
-    path.write_text(json.dumps({**json.loads(path.read_text()), "artifacts": artifacts}))
+    redis = {"name": "redis", "type": "redis", "path": "redis", "size": 3, "seconds": 1, "files": [item], "meta": {}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "artifacts": [redis]}))
     assert diff(timestamp="20990101_000000")["source"]["name"] == "20200101T000000Z-deploy"
     assert diff(tag="v4.0.20250115-1430")["source"]["name"] == "20200101T000000Z-deploy"
 
