@@ -61,9 +61,7 @@ def test_the_lines_of_a_key_that_nobody_quoted_are_not_told(call, make):
     old = one(f"A=1\n{begin}c2VjcmV0canaryXYZ12==\n", {})
     new = one(f"A=1\n{begin}c2VjcmV0canaryABC34==\nb3RoZXIcanary56==\n", {})
     found = call(restore_point_compare, backups=backups, since=old, id=new)
-    assert "changed backend/.env: (a name that is not shown)" in [
-        item["change"] for item in found["changes"]
-    ]
+    assert "changed backend/.env: (a name that is not shown)" in [item["change"] for item in found["changes"]]
     assert "canary" not in str(found)
 
 
