@@ -219,6 +219,17 @@ SELECT coalesce(jsonb_object_agg(schemaname || '.' || relname, jsonb_build_array
 FROM pg_catalog.pg_stat_user_tables"""
 
 
+def activity_beside(
+    before: Mapping[str, Sequence[int]], after: Mapping[str, Sequence[int]], may_change: Sequence[str]
+) -> dict[str, Sequence[int]]:
+    """What counts as written before a downgrade in place, by two answers to ACTIVITY around it.
+
+    Others write meanwhile. In a table that the downgrade leaves alone all is theirs, from before it on; in the others
+    nobody can tell who wrote, so that only what comes after it counts.
+    """
+    return {**after, **{name: counts for name, counts in before.items() if name not in may_change}}
+
+
 def written_since(kept: Mapping[str, Sequence[int]], now: Mapping[str, Sequence[int]]) -> list[str]:
     """What was written to tables between two answers to ACTIVITY, in words.
 

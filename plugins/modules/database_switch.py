@@ -368,10 +368,12 @@ class Switch:
         params, give_up = self.params, began + self.params["lock_deadline"]
         self.whole(detail)
         with postgres.connect(self.tools, self.target) as session:
+            activity = session.json(_databases.ACTIVITY)
             tables = session.json(_content_manifest.TABLES)
             before = session.json(_databases.rows(tables), self.left())
             keep = _databases.salvage(self.names.salvage, tables, params["lost"], session.json(_databases.PRIMARY_KEYS))
-        self.recorder.intent(detail=detail)
+        # Until it is done, what it writes itself counts too.
+        self.recorder.intent(detail={**detail, "activity": activity})
         tries = 0
         while True:
             tries += 1
@@ -389,8 +391,9 @@ class Switch:
                         raise alembic.StepsError(f"{exc}{tried}", exc.state) from exc
             time.sleep(random.uniform(0.1, 1.0))
         with postgres.connect(self.tools, self.target) as session:
+            activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), params["may_change"])
+            self.recorder.intent(detail={**detail, "activity": activity})
             self.check(session, before, done["version"])
-            self.recorder.intent(detail={**detail, "activity": session.json(_databases.ACTIVITY)})
         result = {
             "parked": "",
             "salvage": self.names.salvage,
@@ -575,6 +578,7 @@ class Switch:
                 now = session.json(_databases.ACTIVITY, 60)
         except PostgresError as exc:
             return [f"not known: {exc}"]
+        now = {name: counts for name, counts in now.items() if not self.is_kept(name)}
         return _databases.written_since(detail["activity"], now)
 
     def purged(self) -> dict[str, Any]:

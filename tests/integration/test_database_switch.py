@@ -701,6 +701,27 @@ def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(a
     assert state(app) == before and app.heads() == ["r2_learnings"]
 
 
+@pytest.mark.parametrize(
+    ("statement", "fails", "says"),
+    [
+        ("UPDATE users SET name = 'other' WHERE id = 1", False, "users: 1 updated"),
+        ("INSERT INTO users (name) VALUES ('other')", True, "users: 1 inserted"),
+    ],
+)
+def test_in_place_what_others_write_during_the_downgrade_is_told(app, statement, fails, says):
+    writes = f"""
+import subprocess
+from ansible_collections.sparklio.rollback.plugins.module_utils import alembic
+former = alembic.Steps.finish
+def writing(self, *arguments, **options):
+    subprocess.run({app.cluster.admin_command!r} + ["psql", "-Xqd", "shop", "-c", {statement!r}], check=True)
+    return former(self, *arguments, **options)
+alembic.Steps.finish = writing
+"""
+    in_place(app, fails=fails, before=writes)
+    assert undo(app)["written_since"] == [says]
+
+
 def refuses(app: Application, says: str, **more) -> None:
     """It can't be taken back, a dry run says so before the backend is stopped for it, and nothing is changed."""
     for check in (True, False):
