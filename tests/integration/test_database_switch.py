@@ -107,6 +107,26 @@ def test_undo_lets_the_former_database_serve_and_reports_what_was_written(app):
     assert app.sql("SELECT count(*) FROM users WHERE name LIKE 'later%'", f"shop_undone_{STAMP}") == "7"
 
 
+#: Somebody writes when the module is about to let nobody in any more.
+LATE = """
+import subprocess
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+former = databases.Databases.close
+def late(self, *arguments, **options):
+    # Fails once it is closed.
+    subprocess.run({admin!r} + ["psql", "-Xqd", "shop", "-c", "INSERT INTO users (name) VALUES ('late')"])
+    return former(self, *arguments, **options)
+databases.Databases.close = late
+"""
+
+
+@pytest.mark.parametrize("mode", ["copy", "in_place"])
+def test_what_is_written_just_before_an_undo_closes_the_database_is_counted(app, mode):
+    (switch if mode == "copy" else in_place)(app)
+    result = undo(app, before=LATE.format(admin=app.cluster.admin_command))
+    assert result["written_since"] == ["users: 1 inserted"] and result["sessions_ended"] == 0
+
+
 def test_undo_twice_changes_nothing_more(app):
     switch(app)
     detail = app.pending(RUN)["database"]
