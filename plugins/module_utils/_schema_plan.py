@@ -222,7 +222,7 @@ def _server_refusals(server: Facts, copy: bool) -> list[dict[str, str]]:
             )
         )
     if copy and server.get("subscriptions"):
-        names = ", ".join(server["subscriptions"])
+        names = ", ".join(item["name"] for item in server["subscriptions"])
         found.append(
             refusal("subscriptions", f"Subscriptions of {name} would be lost with the swap: {names}", in_place)
         )

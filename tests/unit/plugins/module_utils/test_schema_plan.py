@@ -88,8 +88,10 @@ def facts(**changes):
             "createdb": True,
             "owns": True,
             "can_terminate": True,
+            "maker": "sparklio_user",
             "server_version": "15.18",
             "number": 150018,
+            "untrusted": [],
             "disk": {"path": "/var/lib/postgresql", "free": 9 * 2**30, "needed": 2**30},
             "sessions": [],
             "migrating": [],
@@ -97,8 +99,9 @@ def facts(**changes):
             "slots": [],
             "subscriptions": [],
             "timeouts": [],
-            "lost": [{"table": "learnings", "column": None, "rows": 1204, "non_null": None}],
+            "lost": [{"table": "learnings", "column": None, "rows": 1204, "non_null": None, "reason": None}],
             "error": None,
+            "seconds": 0.3,
         },
         "approval": {"required": False, "found": None},
     }
@@ -154,7 +157,12 @@ def test_without_the_code_only_the_database_and_the_backend_are_touched():
     ]
 
 
+# As pg_readiness returns them.
 SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transaction", "seconds": 9.0}
+SESSION["terminable"] = True
+MIGRATING = {"pid": 7, "user": "u", "application": "", "seconds": 3.0, "query": "ALTER", "waiting": False, "tables": []}
+CRM = {"name": "crm", "enabled": True}
+CDC = {"name": "cdc", "plugin": "pgoutput", "active": False}
 
 
 @pytest.mark.parametrize(
@@ -194,12 +202,12 @@ SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transac
             "purge",
         ),
         (
-            {"server__slots": [{"name": "cdc", "active": True}]},
+            {"server__slots": [{**CDC, "active": True}]},
             "slots",
             r"cdc \(active\)",
             "-e rollback_database_mode=in_place",
         ),
-        ({"server__subscriptions": ["crm"]}, "subscriptions", "crm", "-e rollback_database_mode=in_place"),
+        ({"server__subscriptions": [CRM]}, "subscriptions", "crm", "-e rollback_database_mode=in_place"),
         (
             {"settings__mode": "in_place", "path__path": [revision(marks=["autocommit"])]},
             "autocommit",
@@ -213,13 +221,13 @@ SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transac
             "ROLLBACK PREPARED",
         ),
         (
-            {"server__migrating": [{"pid": 7, "user": "u", "application": "", "seconds": 3.0, "query": "ALTER"}]},
+            {"server__migrating": [MIGRATING]},
             "migrating",
             r"process 7 of u \(no name\) for 3 s",
             "pg_terminate_backend",
         ),
         (
-            {"server__migrating": [{"pid": 7, "user": "u", "application": "", "seconds": None, "query": ""}]},
+            {"server__migrating": [{**MIGRATING, "seconds": None}]},
             "migrating",
             r"process 7 of u \(no name\)(?! for)",
             "pg_terminate_backend",
@@ -248,8 +256,8 @@ def test_each_refusal_stands_alone_and_names_its_cure(changes, code, message, cu
         {"path__path": [EMPTY], "settings__accept_irreversible": ["r2"]},
         {"path__base": True, "settings__confirm_base": "sparklio_v4"},
         {"server__createdb": False, "server__owns": False, "server__can_terminate": False, "server__superuser": True},
-        {"settings__mode": "in_place", "server__slots": [{"name": "cdc", "active": False}]},
-        {"settings__mode": "in_place", "server__owns": False, "server__subscriptions": ["crm"]},
+        {"settings__mode": "in_place", "server__slots": [CDC]},
+        {"settings__mode": "in_place", "server__owns": False, "server__subscriptions": [CRM]},
         {"path__path": [revision(marks=["autocommit"])]},
         {**NO_CODE, "release__current__dirty": ["a"]},
         {**NO_CODE, "frontend__conflict": "x"},
@@ -312,8 +320,8 @@ def test_the_code_alone_can_differ():
             r"1 long transaction.*: 7 of etl \(no name, idle in transaction, 61 s\)",
         ),
         (
-            {"server__timeouts": [{"where": "role u", "setting": "statement_timeout=5s"}]},
-            "statement_timeout=5s of role u is overridden",
+            {"server__timeouts": [{"where": "role", "setting": "statement_timeout=5s"}]},
+            "statement_timeout=5s of role is overridden",
         ),
         (
             {"path__differing": [{"revision": "r1", "how": "changed", "file": "f.py", "target_file": "f.py"}]},
@@ -352,8 +360,8 @@ def test_a_line_for_each_revision_says_what_is_lost_and_what_is_skipped():
         revision("h", ["harmless"], [], "nothing that holds data is dropped or changed"),
     ]
     counts = [
-        {"table": "public.learnings", "column": None, "rows": 1204, "non_null": None},
-        {"table": "brands", "column": "tone", "rows": 40, "non_null": 38},
+        {"table": "public.learnings", "column": None, "rows": 1204, "non_null": None, "reason": None},
+        {"table": "brands", "column": "tone", "rows": 40, "non_null": 38, "reason": None},
     ]
     plan = _schema_plan.level3(facts(path__path=path, server__lost=counts, settings__accept_irreversible=["e"]))
     assert plan["changes"] == [
