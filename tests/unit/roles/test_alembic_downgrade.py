@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import pytest
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+import rendering
 from ansible_collections.sparklio.rollback.plugins.module_utils import _rows
 
-ROLE = Path(__file__).resolve().parents[3] / "roles/alembic_downgrade"
-
-
-def loaded(name: str) -> Any:
-    return DataLoader().load_from_file(str(ROLE / name), trusted_as_template=True)
-
-
-def task(name: str, title: str) -> dict[str, Any]:
-    return next(item for item in loaded(f"tasks/{name}.yml") if item["name"] == title)
-
-
-def made(template: Any, **facts: Any) -> Any:
-    variables = {**loaded("defaults/main.yml"), **loaded("vars/main.yml"), **facts}
-    return Templar(DataLoader(), variables=variables).template(template)
-
+task = partial(rendering.task, "alembic_downgrade")
+made = partial(rendering.made, "alembic_downgrade")
 
 BEFORE = {"users": 200, "workflows": 9, "brand_learnings": 40, "assets": None}
 
@@ -50,6 +35,37 @@ def test_rows_that_were_rehearsed_to_go_are_no_loss_and_others_are(found, failed
 def test_without_a_rehearsal_the_revisions_say_which_rows_may_go():
     drops = [{"kind": "rows", "table": "workflows", "name": None}, {"kind": "type", "table": None, "name": "mood"}]
     path = {"path": [{"revision": "r2", "drops": drops}]}
-    others = trust_as_template("{{ __alembic_downgrade_others }}")
+    others = "{{ __alembic_downgrade_others }}"
     assert made(others, alembic_downgrade_path=path) == ["alembic_version", "workflows"]
     assert made(others, alembic_downgrade_path={"path": []}) == ["alembic_version"]
+
+
+STANDING = {
+    "orphans": [{"name": "orders_user_fk on orders", "count": 3}],
+    "invalid_indexes": [],
+    "unvalidated": [{"name": "odd on users"}],
+}
+NAMES = ["orders_user_fk on orders", "odd on users"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "known", "orphans"),
+    [
+        ({"__alembic_downgrade_standing": STANDING}, NAMES, {"orders_user_fk on orders": 3}),
+        ({"__alembic_downgrade_standing": {"skipped": True}}, [], {}),
+        (
+            {
+                "__alembic_downgrade_standing": {"skipped": True},
+                "alembic_downgrade_rehearsal": {"known": ["a on b"], "known_orphans": {"a on b": 1}},
+            },
+            ["a on b"],
+            {"a on b": 1},
+        ),
+    ],
+)
+def test_what_did_not_hold_before_is_known_to_validate(facts, known, orphans):
+    options = task("validate", "Validate | Every foreign key, index and constraint must hold")[
+        "sparklio.rollback.pg_integrity"
+    ]
+    assert made(options["known"], **facts) == known
+    assert made(options["known_orphans"], **facts) == orphans
