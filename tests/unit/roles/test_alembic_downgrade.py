@@ -69,3 +69,43 @@ def test_what_did_not_hold_before_is_known_to_validate(facts, known, orphans):
     ]
     assert made(options["known"], **facts) == known
     assert made(options["known_orphans"], **facts) == orphans
+
+
+def test_hosts_that_have_the_same_database_know_of_each_other():
+    servers = {"app1": "7/1", "app2": "7/1", "app3": "7/2", "app4": None, "app5": None, "app6": "7/1"}
+    hostvars = {
+        name: {"inventory_hostname": name, "__alembic_downgrade_server": {"identity": identity}}
+        for name, identity in servers.items()
+    }
+    hostvars["down"] = {"inventory_hostname": "down"}
+    found = {
+        name: made(
+            "{{ __alembic_downgrade_shared_with }}",
+            **{"hostvars": hostvars, "ansible_play_hosts_all": list(hostvars), **hostvars[name]},
+        )
+        for name in servers
+    }
+    assert found == {
+        "app1": ["app2", "app6"],
+        "app2": ["app1", "app6"],
+        "app3": [],
+        "app4": [],
+        "app5": [],
+        "app6": ["app1", "app2"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("facts", "rehearses"),
+    [
+        ({}, True),
+        ({"backup_verify": "checksum"}, True),
+        ({"rollback_database_mode": "in_place"}, True),
+        ({"rollback_database_mode": "in_place", "backup_verify": "checksum"}, False),
+    ],
+)
+def test_the_plan_knows_what_weakens_it(facts, rehearses):
+    settings = "{{ __alembic_downgrade_facts.settings }}"
+    found = made(settings, accept_dropped="a, b.c", accept_drift="true", **facts)
+    assert found["rehearses"] is rehearses and found["accept_drift"] is True
+    assert found["accept_dropped"] == ["a", "b.c"]

@@ -48,6 +48,9 @@ def facts(**changes):
             "bad_releases": [],
             "mode": "copy",
             "accept_irreversible": [],
+            "accept_dropped": [],
+            "accept_drift": False,
+            "rehearses": True,
             "confirm_base": "",
             "code": True,
         },
@@ -81,6 +84,7 @@ def facts(**changes):
         "lint": [],
         "server": {
             "database": "sparklio_v4",
+            "identity": "7391204856123456789/16384",
             "bytes": 10**9,
             "owner": "sparklio_user",
             "user": "sparklio_user",
@@ -193,6 +197,13 @@ CDC = {"name": "cdc", "plugin": "pgoutput", "active": False}
         ({"server__error": "no route"}, "database", "can't be asked: no route", "Bring it up"),
         ({"schema__heads": ["r3"]}, "moved", "is at r3, and the path begins at r2", "try again"),
         ({"server__createdb": False}, "createdb", "sparklio_user may not create", "rollback_database_admin_command"),
+        (
+            {"server__untrusted": ["vector"], "server__maker": "maker"},
+            "untrusted",
+            "maker may not make vector, an extension",
+            "Set rollback_database_admin_command",
+        ),
+        ({"shared_with": ["app2", "app3"]}, "shared", "that of app2, app3 too", "-e rollback_hosts=HOST"),
         ({"server__owns": False, "server__owner": "dba"}, "owner", "belongs to dba", "rollback_database_admin_command"),
         ({"server__can_terminate": False}, "terminate", "may not end", "GRANT pg_signal_backend TO sparklio_user"),
         (
@@ -259,6 +270,9 @@ def test_each_refusal_stands_alone_and_names_its_cure(changes, code, message, cu
         {"settings__mode": "in_place", "server__slots": [CDC]},
         {"settings__mode": "in_place", "server__owns": False, "server__subscriptions": [CRM]},
         {"path__path": [revision(marks=["autocommit"])]},
+        # A copy of the files needs no right to make what is in them.
+        {"settings__mode": "in_place", "settings__rehearses": False, "server__untrusted": ["vector"]},
+        {**NOTHING, "shared_with": ["app2"]},
         {**NO_CODE, "release__current__dirty": ["a"]},
         {**NO_CODE, "frontend__conflict": "x"},
         {"schema": None},
@@ -439,7 +453,8 @@ TRAFFIC = st.fixed_dictionaries(
         "sql": st.sampled_from([None, {"revisions": {}, "error": "x"}]),
         "lint": st.sampled_from([None, []]),
         "approval__required": st.booleans(),
-        "settings__accept_irreversible": st.sampled_from([[], ["r2"]]),
+        # r9 is not taken back.
+        "settings__accept_irreversible": st.sampled_from([[], ["r9"]]),
         "history": st.lists(st.just({"outcome": "rolled_back", "level": 3, "seconds": {"check": 7}}), max_size=1),
     }
 )
@@ -466,11 +481,28 @@ def test_an_approval_outlives_what_traffic_changes(traffic):
         {"path__path": [revision(marks=["loses_data", "unknown"])]},
         {"path__path": [revision(drops=[("table", "other", None)])]},
         {"settings__mode": "in_place"},
+        {"settings__accept_irreversible": ["r2"]},
+        {"settings__accept_dropped": ["users.profile"]},
+        {"settings__accept_drift": True},
+        {"settings__rehearses": False},
         NO_CODE,
     ],
 )
 def test_an_approval_does_not_outlive_a_change_of_what_would_be_done(change):
     assert _schema_plan.level3(facts(**change))["hash"] != _schema_plan.level3(facts())["hash"]
+
+
+def test_what_is_not_rehearsed_is_not_said_to_be():
+    settings = {"settings__mode": "in_place", "settings__rehearses": False}
+    plan = _schema_plan.level3(facts(**settings))
+    assert "rehearsal" not in [item["step"] for item in plan["steps"]]
+    assert "preserve a restore point that is not restored anywhere" in "\n".join(_plan.plan_lines(plan))
+
+
+def test_what_was_accepted_meanwhile_is_named():
+    """Nobody agreed to it."""
+    given_facts, now = _schema_plan.level3(facts()), _schema_plan.level3(facts(settings__accept_drift=True))
+    assert _approval.changes(given_facts["subject"], now["subject"]) == ["accept_drift: False then, True now"]
 
 
 def test_the_order_of_the_revisions_is_part_of_the_plan():
