@@ -163,10 +163,11 @@ def test_a_version_table_of_another_name_in_another_schema(app):
     assert app.sql("SELECT version_num FROM meta.versions") == "r1_users"
 
 
-def test_the_search_path_of_the_database_holds_in_the_scratch_databases(app):
+@pytest.mark.parametrize("whose", ["DATABASE shop", f"ROLE {USER} IN DATABASE shop"])
+def test_the_search_path_of_the_database_holds_in_the_scratch_databases(app, whose):
     """Without it Alembic finds no version table there."""
     app.sql(f"CREATE SCHEMA app AUTHORIZATION {USER}; ALTER TABLE alembic_version SET SCHEMA app")
-    app.sql("ALTER DATABASE shop SET search_path = app, public")
+    app.sql(f"ALTER {whose} SET search_path = app, public")
     result = rehearse(app, heads=None)
     assert result["verdict"] == "pass", result["evidence"]
     assert result["version_table"] == "app.alembic_version"

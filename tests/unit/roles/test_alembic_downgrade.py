@@ -109,3 +109,14 @@ def test_the_plan_knows_what_weakens_it(facts, rehearses):
     found = made(settings, accept_dropped="a, b.c", accept_drift="true", **facts)
     assert found["rehearses"] is rehearses and found["accept_drift"] is True
     assert found["accept_dropped"] == ["a", "b.c"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "table"),
+    [({}, "alembic_version"), ({"alembic_downgrade_rehearsal": {"version_table": "meta.versions"}}, "versions")],
+)
+def test_validate_leaves_the_version_table_out_by_its_own_name(facts, table):
+    options = task("validate", "Validate | Every foreign key, index and constraint must hold")[
+        "sparklio.rollback.pg_integrity"
+    ]
+    assert made(options["version_table"], **facts) == table
