@@ -125,22 +125,23 @@ def allow(name: str, connects: bool) -> str:
     return f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS {'true' if connects else 'false'}"
 
 
-_OTHERS = f"a.pid <> pg_backend_pid() AND {CLIENTS}"
+def _others(name: str, but: int) -> str:
+    return f"a.datname = {literal(name)} AND a.pid NOT IN (pg_backend_pid(), {int(but)}) AND {CLIENTS}"
 
 
-def sessions(name: str) -> str:
-    """Client sessions of a database. Workers of the server's own go by themselves."""
+def sessions(name: str, but: int = 0) -> str:
+    """Client sessions of a database, without one of ours. Workers of the server's own go by themselves."""
     return f"""
 SELECT coalesce(jsonb_agg(jsonb_build_object('pid', a.pid, 'user', a.usename, 'application', a.application_name,
     'state', a.state)), '[]')
 FROM pg_catalog.pg_stat_activity a
-WHERE a.datname = {literal(name)} AND {_OTHERS}"""
+WHERE {_others(name, but)}"""
 
 
-def terminate(name: str) -> str:
+def terminate(name: str, but: int = 0) -> str:
     return f"""
 SELECT count(pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a
-WHERE a.datname = {literal(name)} AND {_OTHERS}"""
+WHERE {_others(name, but)}"""
 
 
 def copy(live: str, candidate: str, owner: str, number: int) -> str:
@@ -217,6 +218,17 @@ ACTIVITY = """
 SELECT coalesce(jsonb_object_agg(schemaname || '.' || relname, jsonb_build_array(n_tup_ins, n_tup_upd, n_tup_del)),
 '{}')
 FROM pg_catalog.pg_stat_user_tables"""
+
+
+def activity_beside(
+    before: Mapping[str, Sequence[int]], after: Mapping[str, Sequence[int]], may_change: Sequence[str]
+) -> dict[str, Sequence[int]]:
+    """What counts as written before a downgrade in place, by two answers to ACTIVITY around it.
+
+    Others write meanwhile. In a table that the downgrade leaves alone all is theirs, from before it on; in the others
+    nobody can tell who wrote, so that only what comes after it counts.
+    """
+    return {**after, **{name: counts for name, counts in before.items() if name not in may_change}}
 
 
 def written_since(kept: Mapping[str, Sequence[int]], now: Mapping[str, Sequence[int]]) -> list[str]:

@@ -163,11 +163,7 @@ def settings_statements(database: str, settings: Mapping[str, Any]) -> list[str]
         lines.append(f"ALTER DATABASE {name} CONNECTION LIMIT {int(settings['connection_limit'])}")
     if settings["comment"] is not None:
         lines.append(f"COMMENT ON DATABASE {name} IS {literal(settings['comment'])}")
-    for item in settings["settings"]:
-        key, _sign, value = item["setting"].partition("=")
-        whose = f"ROLE {identifier(item['role'])} IN DATABASE {name}" if item["role"] else f"DATABASE {name}"
-        parameter = ".".join(identifier(part) for part in key.split("."))
-        lines.append(f"ALTER {whose} SET {parameter} TO {_value(key.lower(), value)}")
+    lines += parameter_statements(database, settings)
     if not settings["default_acl"]:
         lines += [f"REVOKE ALL ON DATABASE {name} FROM PUBLIC"]
         lines += [f"REVOKE ALL ON DATABASE {name} FROM {identifier(settings['owner'])}"]
@@ -175,6 +171,25 @@ def settings_statements(database: str, settings: Mapping[str, Any]) -> list[str]
         to = identifier(item["grantee"]) if item["grantee"] else "PUBLIC"
         grant = " WITH GRANT OPTION" if item["grantable"] else ""
         lines.append(f"GRANT {item['privilege']} ON DATABASE {name} TO {to}{grant}")
+    return lines
+
+
+def parameter_statements(
+    database: str, settings: Mapping[str, Any], roles: Iterable[str | None] | None = None
+) -> list[str]:
+    """The statements that set what is set on a database, for all (None) or for a role in it.
+
+    Args:
+        roles: whose; None for everybody's.
+    """
+    name, lines = identifier(database), []
+    for item in settings["settings"]:
+        if roles is not None and item["role"] not in roles:
+            continue
+        key, _sign, value = item["setting"].partition("=")
+        whose = f"ROLE {identifier(item['role'])} IN DATABASE {name}" if item["role"] else f"DATABASE {name}"
+        parameter = ".".join(identifier(part) for part in key.split("."))
+        lines.append(f"ALTER {whose} SET {parameter} TO {_value(key.lower(), value)}")
     return lines
 
 

@@ -28,7 +28,7 @@ _TIMEOUT_NAMES = ", ".join(f"'{name}'" for name in TIMEOUTS)
 #: What the asking role may do with the database, and where the server keeps it.
 RIGHTS = """
 SELECT jsonb_build_object(
-    'owner', pg_get_userbyid(d.datdba), 'owns', pg_has_role(d.datdba, 'USAGE'),
+    'oid', d.oid::bigint, 'owner', pg_get_userbyid(d.datdba), 'owns', pg_has_role(d.datdba, 'USAGE'),
     'location', nullif(pg_tablespace_location(d.dattablespace), ''))
 FROM pg_catalog.pg_database d WHERE d.datname = current_database()
 """

@@ -8,7 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _schema_lines
-from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import identifier, literal
+from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import (
+    OUR_RELATIONS,
+    identifier,
+    literal,
+)
 
 #: Lists what is dropped, cascades too. Takes a superuser; a difference of the schemas tells most of it without.
 TRIGGER = (
@@ -56,46 +60,118 @@ def touched(table: Mapping[str, Any], began_at: str) -> str:
     )
 
 
+#: What tables and their columns are called, by what they keep when they are renamed.
+NAMES = f"""
+SELECT coalesce(jsonb_object_agg(c.oid::text, jsonb_build_object('table', n.nspname || '.' || c.relname, 'columns',
+    (SELECT coalesce(jsonb_object_agg(a.attnum::text, a.attname), '{{}}') FROM pg_catalog.pg_attribute a
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped))), '{{}}')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OUR_RELATIONS}
+"""
+
+
+def schema_of(table: str) -> str:
+    """The question in which schema a table is found by its own name, with the search path of whoever asks."""
+    return (
+        "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        f"WHERE c.oid = to_regclass({literal(identifier(table))})"
+    )
+
+
+def renames(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Which tables and columns have another name now, from two answers to NAMES.
+
+    Returns:
+        ``tables``, from the former name to the present one, and ``columns``, the same by the table's former name.
+    """
+    tables, columns = {}, {}
+    for key in before.keys() & after.keys():
+        old, new = before[key], after[key]
+        if old["table"] != new["table"]:
+            tables[old["table"]] = new["table"]
+        moved = {
+            name: new["columns"][place]
+            for place, name in old["columns"].items()
+            if new["columns"].get(place, name) != name
+        }
+        if moved:
+            columns[old["table"]] = moved
+    return {"tables": tables, "columns": columns}
+
+
+NO_RENAMES: Mapping[str, dict[str, Any]] = {"tables": {}, "columns": {}}
+
+
 def changed_tables(
-    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]], version_table: str = "alembic_version"
+    before: Sequence[Mapping[str, Any]],
+    after: Sequence[Mapping[str, Any]],
+    version_table: str = "public.alembic_version",
+    renamed: Mapping[str, Mapping[str, Any]] = NO_RENAMES,
 ) -> list[dict[str, Any]]:
-    """Tables that the downgrade dropped, made or changed; of content that is the same nothing is said.
+    """Tables that the downgrade dropped, made, renamed or changed; of content that is the same nothing is said.
 
     Args:
         before: each ``schema``, ``name``, ``columns``, ``rows``, ``hash``.
         after: the same, with how many rows were ``touched``; ``hash`` only where some were and the columns are the
         same.
         version_table: changes anyway.
+        renamed: as ``renames`` returns them.
 
     Returns:
-        ``table``, ``what`` (``dropped``, ``made`` or ``changed``), ``rows`` and ``rows_after``; of those that changed
-        the ``columns`` that went, those that were ``added``, and whether the ``contents`` of the others differ.
+        ``table``, ``what`` (``dropped``, ``made``, ``renamed`` or ``changed``), ``rows`` and ``rows_after``; of those
+        that were renamed or changed the ``columns`` that went, those that were ``added``, those that are called
+        otherwise (``renamed_columns``), and whether the ``contents`` of the others differ; of those that were renamed
+        the present name (``to``).
     """
     was = {full_name(item): item for item in before}
     now = {full_name(item): item for item in after}
+    to = renamed["tables"]
+    taken = set(to.values())
     found = []
-    for name in sorted({*was, *now}):
-        old, new = was.get(name), now.get(name)
-        if name.rpartition(".")[2] == version_table:
+    for name in sorted({*was, *now} - {version_table}):
+        old = was.get(name)
+        if old is None and name in taken:
+            # Told with the name that it had.
             continue
+        # Another table can have taken the name of one that is gone.
+        new = now.get(to[name]) if name in to else (None if name in taken else now.get(name))
         if old is None or new is None:
             what = "made" if old is None else "dropped"
             rows = (old or new or {})["rows"]
             found.append({"table": name, "what": what, "rows": rows if old else 0, "rows_after": rows if new else 0})
             continue
-        gone = sorted(set(old["columns"]) - set(new["columns"]))
-        added = sorted(set(new["columns"]) - set(old["columns"]))
+        moved = renamed["columns"].get(name, {})
+        kept = {moved.get(column, column): column for column in old["columns"]}
+        gone = sorted(column for there, column in kept.items() if there not in new["columns"])
+        added = sorted(set(new["columns"]) - set(kept))
         contents = bool(new["touched"]) and not (new.get("hash") is not None and new["hash"] == old["hash"])
-        if contents or gone or added or old["rows"] != new["rows"]:
-            entry = {"table": name, "what": "changed", "rows": old["rows"], "rows_after": new["rows"]}
-            found.append({**entry, "columns": gone, "added": added, "contents": contents})
+        if contents or gone or added or moved or name in to or old["rows"] != new["rows"]:
+            what = {"what": "renamed", "to": to[name]} if name in to else {"what": "changed"}
+            entry = {"table": name, **what, "rows": old["rows"], "rows_after": new["rows"]}
+            found.append({**entry, "columns": gone, "added": added, "renamed_columns": moved, "contents": contents})
     return found
 
 
-def may_change(changed: Iterable[Mapping[str, Any]], version_table: str = "alembic_version") -> list[str]:
-    """Tables whose number of rows may be another one afterwards."""
+def may_change(
+    changed: Iterable[Mapping[str, Any]],
+    version_table: str = "public.alembic_version",
+    planned: Iterable[Mapping[str, Any]] = (),
+    tables: Iterable[str] = (),
+) -> list[str]:
+    """Tables whose number of rows may be another one afterwards.
+
+    Args:
+        changed: as ``changed_tables`` returns them.
+        version_table: may have other rows anyway.
+        planned: drops as _downgrade_marks finds them. Rows that go by their source may come before the switch, although
+            the rehearsal met none.
+        tables: all that there were, with their schemas.
+    """
     names = {item["table"] for item in changed if item["what"] != "changed" or item["rows"] != item["rows_after"]}
-    return sorted({*names, f"public.{version_table}"})
+    names |= {item["to"] for item in changed if item["what"] == "renamed"}
+    emptied = {item["table"] for item in planned if item["kind"] == "rows" and item["table"]}
+    names |= {name for name in tables if {name, name.rpartition(".")[2]} & emptied}
+    return sorted({*names, version_table})
 
 
 def surprises(
@@ -130,7 +206,12 @@ def surprises(
     for item in changed:
         if item["what"] == "dropped" and not named(item["table"], None):
             found.append(item["table"])
-        found += [f"{item['table']}.{column}" for column in item.get("columns", []) if not named(item["table"], column)]
+        names = [item["table"], item.get("to", item["table"])]
+        found += [
+            f"{item['table']}.{column}"
+            for column in item.get("columns", [])
+            if not any(named(name, column) for name in names)
+        ]
     return found
 
 
@@ -175,7 +256,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         elif item["what"] == "made":
             found.append(f"makes table {table}")
         else:
-            parts = [f"drops column {column}" for column in item["columns"]]
+            parts = [f"is called {item['to'].removeprefix('public.')}"] if item["what"] == "renamed" else []
+            parts += [f"calls column {old} {new}" for old, new in item.get("renamed_columns", {}).items()]
+            parts += [f"drops column {column}" for column in item["columns"]]
             parts += [f"adds column {column}" for column in item["added"]]
             if item["rows"] != item["rows_after"]:
                 parts.append(f"has {item['rows_after']} rows instead of {item['rows']}")

@@ -190,6 +190,12 @@ def query(version_table: str = "alembic_version", kinds: Iterable[str] = tuple(_
     )
 
 
+def with_extensions(lines: Iterable[str], others: Iterable[str]) -> list[str]:
+    """A schema with the extensions of another one."""
+    kept = [line for line in lines if not line.startswith("extension ")]
+    return sorted([*kept, *(line for line in others if line.startswith("extension "))])
+
+
 def parse(lines: Iterable[str]) -> dict[str, str]:
     """What each thing is, by what it is called."""
     return {name: definition for name, _tab, definition in (line.partition("\t") for line in lines)}

@@ -159,6 +159,10 @@ def _revision_refusals(path: Facts, settings: Facts, database: str | None) -> li
     return found
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _of(database: str | None) -> str:
     return f" ({database})" if database else ""
 
@@ -176,16 +180,34 @@ def _unreachable(schema: Facts | None, server: Facts) -> dict[str, str] | None:
     )
 
 
-def _server_refusals(server: Facts, copy: bool) -> list[dict[str, str]]:
+def _server_refusals(server: Facts, settings: Facts, shared: Sequence[str]) -> list[dict[str, str]]:
     """What the database server stands against, or what is going on there now."""
     found = []
-    user, name = server.get("user"), server.get("database")
+    user, name, copy = server.get("user"), server.get("database"), settings["mode"] == "copy"
+    if shared:
+        found.append(
+            refusal(
+                "shared",
+                f"Database {name} is that of {', '.join(shared)} too, and each host would take its schema back",
+                "Stop the other backends, and limit the run to one host: -e rollback_hosts=HOST. Level 1 takes the "
+                "code of the others back then",
+            )
+        )
     if not (server.get("superuser") or server.get("createdb")):
         found.append(
             refusal(
                 "createdb",
                 f"User {user} may not create the database that the downgrade is rehearsed on",
                 f"ALTER ROLE {user} CREATEDB, or {_ADMIN}",
+            )
+        )
+    if settings["rehearses"] and server.get("untrusted"):
+        found.append(
+            refusal(
+                "untrusted",
+                f"User {server.get('maker') or user} may not make {', '.join(server['untrusted'])}, an extension that "
+                "the restored backup needs",
+                _capital(_ADMIN),
             )
         )
     if copy and not (server.get("superuser") or server.get("owns")):
@@ -222,7 +244,7 @@ def _server_refusals(server: Facts, copy: bool) -> list[dict[str, str]]:
             )
         )
     if copy and server.get("subscriptions"):
-        names = ", ".join(server["subscriptions"])
+        names = ", ".join(item["name"] for item in server["subscriptions"])
         found.append(
             refusal("subscriptions", f"Subscriptions of {name} would be lost with the swap: {names}", in_place)
         )
@@ -325,9 +347,12 @@ def _steps(facts: Facts, skip: bool) -> list[dict[str, Any]]:
         code = _plan.steps(facts)
     else:
         code = [step("switch", "backend", f"the backend is started ({facts['backend']['how']})", skip)]
-    mine = [
-        step("preserve", "restore_point", "a verified restore point of the database and the environment files", skip),
-        step("prepare", "rehearsal", "rehearsal: the downgrade on a database restored from it", skip),
+    rehearses = facts["settings"]["rehearses"]
+    point = "a verified restore point" if rehearses else "a restore point that is not restored anywhere,"
+    mine = [step("preserve", "restore_point", f"{point} of the database and the environment files", skip)]
+    if rehearses:
+        mine.append(step("prepare", "rehearsal", "rehearsal: the downgrade on a database restored from it", skip))
+    mine += [
         step("switch", "backend_stop", "the backend is stopped", skip),
         step("switch", "database", f"database: {does}", skip),
     ]
@@ -357,14 +382,17 @@ def level3(facts: Facts) -> dict[str, Any]:
             ``sql``: ``revisions`` (id to offline SQL) and ``error``, or None.
             ``lint``: findings with ``revision``, ``rule``, ``message``, ``line``, or None with ``lint_error``.
             ``server``: as pg_readiness returns it; sizes in bytes, times in seconds.
+            ``shared_with``: other hosts of the run that have the same database, or nothing.
             ``approval``: ``required``, ``found``, ``others``, ``how``: see ``_approval.refusal``.
             ``settings``: Level 1's, and ``mode`` (``copy`` or ``in_place``), ``accept_irreversible`` (ids),
-            ``confirm_base`` (the database's name) and ``code`` (whether it changes too).
+            ``accept_dropped`` (tables and columns), ``accept_drift``, ``rehearses`` (whether it is rehearsed on a
+            restored backup), ``confirm_base`` (the database's name) and ``code`` (whether it changes too).
 
     Returns:
         As ``_plan.level1`` does, with ``mode``, ``base``, ``changes`` (a line for each revision), ``lost``,
         ``revisions`` and ``subject``. The hash is that of the subject alone: from, to, revisions with what they do,
-        mode and steps. What traffic changes is not in it, so that an approval outlives a row.
+        mode, steps, what is accepted, and whether it is rehearsed. What traffic changes is not in it, so that an
+        approval outlives a row.
     """
     release, settings = facts["release"], facts["settings"]
     path, server, schema = facts["path"] or {}, facts["server"], facts["schema"]
@@ -388,6 +416,13 @@ def level3(facts: Facts) -> dict[str, Any]:
         "from": {"tag": from_["tag"], "commit": from_["commit"], "heads": sorted(from_["alembic_heads"])},
         "to": {"tag": to["tag"], "commit": to["commit"], "heads": sorted(to["alembic_heads"])},
         "mode": settings["mode"],
+        "rehearsed": bool(settings["rehearses"]),
+        # Of revisions that are not taken back nothing is accepted.
+        "accept_irreversible": sorted(
+            {item["revision"] for item in revisions}.intersection(settings["accept_irreversible"])
+        ),
+        "accept_dropped": sorted(set(settings["accept_dropped"])),
+        "accept_drift": bool(settings["accept_drift"]),
         "revisions": [
             {
                 "revision": item["revision"],
@@ -430,7 +465,7 @@ def _refusals(
         found += _moved(schema, path)
         found += _revision_refusals(path, settings, server.get("database"))
         if not idle:
-            found += _server_refusals(server, settings["mode"] == "copy")
+            found += _server_refusals(server, settings, facts.get("shared_with") or [])
     if settings["code"]:
         found += _plan.tree_refusals(release, settings)
         found += _plan.host_refusals(facts["host"], settings, _plan.builds(facts))

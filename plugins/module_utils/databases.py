@@ -42,19 +42,23 @@ class Databases:
     def name_of(self, oid: int) -> str | None:
         return self.session.ask(_databases.by_oid(oid)) or None
 
-    def close(self, name: str, deadline: float) -> int:
-        """Let nobody in any more, and end who is in. Returns how many sessions were ended, or raises PostgresError."""
+    def close(self, name: str, deadline: float, but: int = 0) -> int:
+        """Let nobody in any more, and end who is in. Returns how many sessions were ended, or raises PostgresError.
+
+        Args:
+            but: process id of a session of ours that stays.
+        """
         self.session.ask(_databases.allow(name, False))
         ended = 0
         while True:
-            left = self.session.json(_databases.sessions(name))
+            left = self.session.json(_databases.sessions(name, but))
             if not left:
                 return ended
             if time.monotonic() > deadline:
                 who = "; ".join(f"process {item['pid']} of {item['user']} ({item['application']})" for item in left[:3])
                 raise PostgresError(f"sessions of {name} did not go away: {who}. End them and run it again")
             try:
-                ended = max(ended, int(self.session.ask(_databases.terminate(name))))
+                ended = max(ended, int(self.session.ask(_databases.terminate(name, but))))
             except PostgresError as exc:
                 raise PostgresError(f"sessions of {name} can't be ended: {exc}; {postgres.CURE}", exc.state) from exc
             time.sleep(0.02)

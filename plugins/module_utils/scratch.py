@@ -80,6 +80,16 @@ class Scratch:
         self.admin.ask(f"COMMENT ON DATABASE {_content_manifest.identifier(name)} IS {comment}")
         return name
 
+    def configure(self, name: str, owner: str, settings: dict[str, Any]) -> None:
+        """Give it what is set on the database, for all or for its owner: the search path, say.
+
+        Only once all is restored: a dump is restored with the settings that it brings along. What this role may not set
+        it goes without.
+        """
+        for statement in _postgres.parameter_statements(name, settings, (None, owner)):
+            with contextlib.suppress(PostgresError):
+                self.admin.ask(statement)
+
 
 def check_files(path: str, kept: dict[str, Any] | None = None) -> dict[str, Any]:
     """Compare every file of an artifact with its SHA-256. Returns the artifact, or raises Damaged.

@@ -139,7 +139,9 @@ path:
           name: learned_profile
           line: 36
 build:
-  description: Revisions by which an empty database comes to RV(target_heads), oldest first.
+  description: >-
+    Revisions by which an empty database comes to RV(target_heads), oldest first; none for the base. Null where there is
+    no way.
   type: list
   elements: str
   returned: success
@@ -350,7 +352,7 @@ def gather(params: dict[str, Any]) -> dict[str, Any]:
         },
         "base": False,
         "path": [],
-        "build": [],
+        "build": None,
         "differing": [],
         "problems": [*newer.problems.values(), *uncommitted(repo, newer)],
     }

@@ -50,11 +50,10 @@ options:
     required: true
   build:
     description:
-      - Revisions by which an empty database comes to O(target_heads), oldest first. Without them the schema is not
-        compared.
+      - Revisions by which an empty database comes to O(target_heads), oldest first. None at all, for the base, compares
+        with an empty database and its extensions. Left out, the schema is not compared.
     type: list
     elements: str
-    default: []
   planned:
     description: Drops that the revisions' sources name, each C(kind), C(table) and C(name), as
       M(sparklio.rollback.alembic_path) finds them.
@@ -140,9 +139,9 @@ dropped:
   sample: [{kind: table, identity: public.brand_learnings, table: public.brand_learnings, column: null}]
 tables:
   description: >-
-    Tables that differ, with C(what) (V(dropped), V(made), V(changed)), C(rows) before and C(rows_after), the
-    C(columns) that
-    went and came (C(added)), and whether the C(contents) of the others differ.
+    Tables that differ, with C(what) (V(dropped), V(made), V(renamed), V(changed)), C(rows) before and C(rows_after),
+    the C(columns) that went and came (C(added)) or are called otherwise (C(renamed_columns)), and whether the
+    C(contents) of the others differ. Of those that were renamed, C(table) is the former name and C(to) the present one.
   returned: success
   type: list
   elements: dict
@@ -153,6 +152,11 @@ may_change:
   type: list
   elements: str
   sample: [public.alembic_version, public.brand_learnings]
+version_table:
+  description: The table in which Alembic keeps its revisions, as env.py configures it, with its schema.
+  returned: success
+  type: str
+  sample: public.alembic_version
 drift:
   description: How the schema differs from that of the revisions, where it did so before the downgrade.
   returned: success
@@ -229,6 +233,7 @@ class Rehearsal:
             "dropped": [],
             "tables": [],
             "may_change": [],
+            "version_table": "",
             "drift": [],
             "known": [],
             "known_orphans": {},
@@ -241,6 +246,8 @@ class Rehearsal:
     def run(self) -> str:
         """Rehearse. Returns the evidence, or raises Failed, PostgresError or StepsError."""
         params, name = self.params, self.params["scratch"]
+        with postgres.connect(self.tools, self.target) as session:
+            self.owner = session.json(_postgres.SERVER)["user"]
         with postgres.admin_session(params, self.tools, self.target, self.target.database) as admin:
             who = admin.json(_postgres.SERVER)
             place = scratch.Scratch(admin, self.target.database, who["number"])
@@ -248,11 +255,12 @@ class Rehearsal:
                 raise PostgresError(f"{name} is no scratch database of {self.target.database}, or somebody uses it")
             try:
                 traced = who["superuser"] and self.trace(name)
+                place.configure(name, self.owner, self.kept["settings"])
                 schema_before = self.downgrade(name, traced)
                 self.say("comparing rows, schema and foreign keys")
                 with postgres.connect(self.tools, self.target, name) as session:
                     self.compare(session)
-                    after = session.json(_schema_lines.query("alembic_version"), self.left())
+                    after = self.schema(session)
                     write_private(params["schema_file"], json.dumps(after, ensure_ascii=False, indent=0))
                     broken = self.check(session)
             finally:
@@ -273,7 +281,9 @@ class Rehearsal:
         self.say("checking what holds before it")
         with alembic.Steps(params, name, "downgrade", params["revisions"], params["heads"]) as steps:
             with postgres.connect(self.tools, self.target, name) as session:
-                before = session.json(_schema_lines.query("alembic_version"), self.left())
+                # With the version table, whose name only env.py knows: what is there no more afterwards does not count.
+                before = session.json(_schema_lines.query(""), self.left())
+                self.names = session.json(_rehearsal.NAMES, self.left())
                 self.began_at = session.ask(_rehearsal.NOW)
                 self.check(session)
             steps.ready(min(self.deadline, time.monotonic() + 120))
@@ -286,6 +296,7 @@ class Rehearsal:
         version = done["version"]
         with postgres.connect(self.tools, self.target, name) as session:
             heads = databases.heads(session, version)
+            self.result["version_table"] = self.find_version(session, version)
         if heads != sorted(params["target_heads"]):
             raise Failed(
                 f"the downgrade leads to {', '.join(heads) or 'no revision'}, not to "
@@ -297,6 +308,21 @@ class Rehearsal:
                 for statement in _rehearsal.NO_TRIGGER:
                     inside.ask(statement)
         return before
+
+    @staticmethod
+    def find_version(session: postgres.Session, version: dict[str, Any]) -> str:
+        """Alembic's version table with its schema, which is where Alembic finds it unless env.py names one."""
+        table, schema = version.get("table") or "alembic_version", version.get("schema")
+        if not schema:
+            session.ask("RESET search_path")
+            schema = session.ask(_rehearsal.schema_of(table))
+            session.ask("SET search_path = pg_catalog")
+        return f"{schema}.{table}"
+
+    def schema(self, session: postgres.Session) -> list[str]:
+        """The schema's lines without the version table, as the switch asks for them too."""
+        table = self.result["version_table"].partition(".")[2]
+        return session.json(_schema_lines.query(table), self.left())
 
     def check(self, session: postgres.Session) -> list[str]:
         """What does not hold now although it did when this was asked before, in words."""
@@ -319,30 +345,41 @@ class Rehearsal:
         records = session.json(_postgres.SERVER)["number"] >= 140000
         kept = {_rehearsal.full_name(table): table for table in self.kept["tables"]}
         tables = session.json(_content_manifest.TABLES)
+        renamed = _rehearsal.renames(self.names, session.json(_rehearsal.NAMES, self.left()))
+        formerly = {new: old for old, new in renamed["tables"].items()}
         for table in tables:
             table.update(session.json(_rehearsal.touched(table, self.began_at), self.left()))
-            former = kept.get(_rehearsal.full_name(table))
+            name = _rehearsal.full_name(table)
+            former = kept.get(formerly.get(name, name))
             # Rows that were written anew need not be other rows: a rewrite of the table does that too.
             if table["touched"] and former and former["hash"] and former["columns"] == table["columns"]:
                 table.update(session.json(_content_manifest.content_of(table, True, records), self.left()))
-        self.result["tables"] = _rehearsal.changed_tables(self.kept["tables"], tables)
-        self.result["may_change"] = _rehearsal.may_change(self.result["tables"])
+        result = self.result
+        version, planned = result["version_table"], self.params["planned"]
+        result["tables"] = _rehearsal.changed_tables(self.kept["tables"], tables, version, renamed)
+        result["may_change"] = _rehearsal.may_change(result["tables"], version, planned, kept)
 
     def drift(
         self, place: scratch.Scratch, who: dict[str, Any], before: Sequence[str], after: Sequence[str]
     ) -> tuple[list[str], list[str]]:
         """Compare with a schema that was built from nothing."""
         params = self.params
-        if not params["build"]:
+        if params["build"] is None:
             return [], []
-        with postgres.connect(self.tools, self.target) as session:
-            owner = session.json(_postgres.SERVER)["user"]
-        name = place.create(owner, self.kept["settings"])
+        name = place.create(self.owner, self.kept["settings"])
         try:
-            if self.kept["extensions"] and who["user"] != owner:
+            if self.kept["extensions"] and who["user"] != self.owner:
                 with postgres.admin_session(params, self.tools, self.target, name) as inside:
-                    scratch.make_extensions(inside, owner, self.kept["extensions"])
+                    scratch.make_extensions(inside, self.owner, self.kept["extensions"])
+            place.configure(name, self.owner, self.kept["settings"])
+            with postgres.connect(self.tools, self.target, name) as session:
+                # It was there before the first revision: Alembic makes its table first.
+                home = self.result["version_table"].partition(".")[0]
+                session.ask(f"CREATE SCHEMA IF NOT EXISTS {_content_manifest.identifier(home)}")
             built = self.built(name, params["build"], [])
+            if not params["build"]:
+                # Those that are left do no harm, and those that are gone are not missed.
+                built = _schema_lines.with_extensions(built, after)
             built_before = self.built(name, params["revisions"][::-1], params["target_heads"])
         except alembic.StepsError as exc:
             return [f"an empty database can't be upgraded by the same revisions: {exc}"], []
@@ -352,11 +389,12 @@ class Rehearsal:
 
     def built(self, name: str, revisions: list[str], heads: list[str]) -> list[str]:
         """Upgrade a scratch database by these revisions. Returns its schema."""
-        with alembic.Steps(self.params, name, "upgrade", revisions, heads) as steps:
-            steps.ready(min(self.deadline, time.monotonic() + 120))
-            steps.finish(self.deadline, self.say.revisions(revisions, "making an empty database up to"))
+        if revisions:
+            with alembic.Steps(self.params, name, "upgrade", revisions, heads) as steps:
+                steps.ready(min(self.deadline, time.monotonic() + 120))
+                steps.finish(self.deadline, self.say.revisions(revisions, "making an empty database up to"))
         with postgres.connect(self.tools, self.target, name) as session:
-            return session.json(_schema_lines.query("alembic_version"), self.left())
+            return self.schema(session)
 
     def judge(self, broken: Sequence[str], wrong: Sequence[str]) -> str:
         result, params = self.result, self.params
@@ -392,7 +430,7 @@ def main() -> None:
             "revisions": {"type": "list", "elements": "str", "required": True},
             "heads": {"type": "list", "elements": "str", "required": True},
             "target_heads": {"type": "list", "elements": "str", "required": True},
-            "build": {"type": "list", "elements": "str", "default": []},
+            "build": {"type": "list", "elements": "str"},
             "planned": {"type": "list", "elements": "dict", "default": []},
             "accepted": {"type": "list", "elements": "str", "default": []},
             "accept_drift": {"type": "bool", "default": False},

@@ -368,10 +368,12 @@ class Switch:
         params, give_up = self.params, began + self.params["lock_deadline"]
         self.whole(detail)
         with postgres.connect(self.tools, self.target) as session:
+            activity = session.json(_databases.ACTIVITY)
             tables = session.json(_content_manifest.TABLES)
             before = session.json(_databases.rows(tables), self.left())
             keep = _databases.salvage(self.names.salvage, tables, params["lost"], session.json(_databases.PRIMARY_KEYS))
-        self.recorder.intent(detail=detail)
+        # Until it is done, what it writes itself counts too.
+        self.recorder.intent(detail={**detail, "activity": activity})
         tries = 0
         while True:
             tries += 1
@@ -389,8 +391,9 @@ class Switch:
                         raise alembic.StepsError(f"{exc}{tried}", exc.state) from exc
             time.sleep(random.uniform(0.1, 1.0))
         with postgres.connect(self.tools, self.target) as session:
+            activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), params["may_change"])
+            self.recorder.intent(detail={**detail, "activity": activity})
             self.check(session, before, done["version"])
-            self.recorder.intent(detail={**detail, "activity": session.json(_databases.ACTIVITY)})
         result = {
             "parked": "",
             "salvage": self.names.salvage,
@@ -498,9 +501,8 @@ class Switch:
             if detail["candidate"] in facts:
                 admin.drop(detail["candidate"])
         else:
-            result["written_since"] = self.written(detail)
             began = time.monotonic()
-            result["sessions_ended"] = admin.close(self.live, began + self.params["close_timeout"])
+            result["sessions_ended"], result["written_since"] = self.shut(admin, detail)
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, where, detail["undone"], mark, detail["comment"])
             result["swap_seconds"] = round(admin.swap(statements, where, began + 10), 4)
@@ -526,8 +528,7 @@ class Switch:
         with postgres.connect(self.tools, self.target) as session:
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
         kept = self.restorable(admin, detail)
-        result["written_since"] = self.written(detail)
-        ended = admin.close(self.live, time.monotonic() + self.params["close_timeout"])
+        ended, result["written_since"] = self.shut(admin, detail)
         self.say("restoring the dump")
         try:
             self.fill(admin, detail, server, settings, kept)
@@ -567,14 +568,31 @@ class Switch:
         if differs:
             raise PostgresError(f"the restored database is not what was kept: {'; '.join(differs[:5])}")
 
-    def written(self, detail: dict[str, Any]) -> list[str]:
+    def shut(self, admin: databases.Databases, detail: dict[str, Any]) -> tuple[int, list[str]]:
+        """Close what serves. Returns how many sessions were ended, and what was written to it.
+
+        That is asked once nobody writes any more, by a session from before: nobody gets in by then.
+        """
+        deadline = time.monotonic() + self.params["close_timeout"]
         if detail.get("activity") is None:
-            return []
+            return admin.close(self.live, deadline), []
         try:
-            with postgres.connect(self.tools, self.target) as session:
-                now = session.json(_databases.ACTIVITY, 60)
+            session = postgres.connect(self.tools, self.target)
+        except PostgresError as exc:
+            return admin.close(self.live, deadline), [f"not known: {exc}"]
+        with session:
+            ended = admin.close(self.live, deadline, int(session.ask("SELECT pg_backend_pid()")))
+            written = self.written(session, detail)
+        # The server takes a moment to let that one go.
+        admin.close(self.live, deadline)
+        return ended, written
+
+    def written(self, session: postgres.Session, detail: dict[str, Any]) -> list[str]:
+        try:
+            now = session.json(_databases.ACTIVITY, 60)
         except PostgresError as exc:
             return [f"not known: {exc}"]
+        now = {name: counts for name, counts in now.items() if not self.is_kept(name)}
         return _databases.written_since(detail["activity"], now)
 
     def purged(self) -> dict[str, Any]:

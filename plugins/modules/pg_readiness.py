@@ -86,6 +86,11 @@ database:
   returned: always
   type: str
   sample: sparklio_v4
+identity:
+  description: The same for two addresses only where they lead to the same database, or none.
+  returned: always
+  type: str
+  sample: 7391204856123456789/16384
 bytes:
   description: Its size.
   returned: always
@@ -225,7 +230,9 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import (
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import PostgresError
 
 NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("database", "bytes", "server_version", "number", "user", "owner", "maker", "disk", "error")),
+    **dict.fromkeys(
+        ("database", "identity", "bytes", "server_version", "number", "user", "owner", "maker", "disk", "error")
+    ),
     **dict.fromkeys(("superuser", "createdb", "owns", "can_terminate"), False),
     **{
         name: []
@@ -306,7 +313,8 @@ def ask(params: dict[str, Any], found: dict[str, Any]) -> None:
     with session:
         server = session.json(_postgres.SERVER)
         found.update(bytes=server["bytes"], server_version=server["version"], number=server["number"])
-        found.update(user=server["user"], owner=session.json(_readiness.RIGHTS)["owner"])
+        own = session.json(_readiness.RIGHTS)
+        found.update(user=server["user"], owner=own["owner"], identity=f"{server['system']}/{own['oid']}")
         beneath = session.json(_readiness.TIMEOUTS_BENEATH)
         # Of two sessions the administrator's sees more.
         with postgres.admin_session(params, tools, target, target.database) as admin:

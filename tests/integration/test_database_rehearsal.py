@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from application import LEARNINGS, LINEAR, NO_LEARNINGS, USER, Application, module, revision
+from application import ENV, LEARNINGS, LINEAR, NO_LEARNINGS, USER, USERS, Application, module, revision
 
 DROPS = [{"kind": "column", "table": "users", "name": "profile"}, {"kind": "table", "table": "learnings", "name": None}]
 EVERYTHING = "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"
@@ -31,7 +31,7 @@ def restored(app: Application) -> str:
     return proof["scratch"]
 
 
-def rehearse(app: Application, **more) -> dict:
+def rehearse(app: Application, heads: str | None = "r2_learnings", **more) -> dict:
     options = {
         "scratch": restored(app),
         "content_file": str(app.root / "database/content.json"),
@@ -47,7 +47,8 @@ def rehearse(app: Application, **more) -> dict:
     result = module("database_rehearsal", app.options(**options), fails=False)
     # Nothing is left behind, and nothing happened to what serves.
     assert app.databases() == {app.name: True}, result["evidence"]
-    assert app.heads() == ["r2_learnings"]
+    if heads:
+        assert app.heads() == [heads]
     return result
 
 
@@ -123,8 +124,65 @@ def test_rows_that_change_without_a_word_are_shown(app):
 def test_a_constraint_that_was_never_validated_is_found(app):
     text = NO_LEARNINGS + "    op.execute('ALTER TABLE users ADD CONSTRAINT odd CHECK (id > 5) NOT VALID')"
     app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, text))
-    result = rehearse(app, build=[])
+    result = rehearse(app, build=None)
     assert result["verdict"] == "fail" and "odd on users" in result["evidence"]
+
+
+def test_what_is_called_otherwise_afterwards_is_no_loss(app):
+    text = """
+    op.drop_column("users", "profile")
+    op.rename_table("learnings", "lessons")
+    op.alter_column("users", "name", new_column_name="full_name")
+    """
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, text))
+    result = rehearse(app, planned=DROPS[:1], build=None)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert result["may_change"] == ["public.alembic_version", "public.learnings", "public.lessons"]
+    assert {
+        "table learnings: is called lessons",
+        "table users: calls column name full_name, drops column profile",
+    } <= set(result["lines"])
+
+
+def test_a_version_table_of_another_name_in_another_schema(app):
+    app.sql(f"CREATE SCHEMA meta AUTHORIZATION {USER}; ALTER TABLE alembic_version SET SCHEMA meta")
+    app.sql("ALTER TABLE meta.alembic_version RENAME TO versions")
+    configured = "target_metadata=None, version_table='versions', version_table_schema='meta'"
+    app.env(ENV.replace("target_metadata=None", configured))
+    result = rehearse(app, heads=None)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert result["version_table"] == "meta.versions" and result["drift"] == []
+    assert result["may_change"] == ["meta.versions", "public.learnings"]
+    run = "20250115-140000-level3"
+    options = {
+        **app.options(run_id=run, backend_dir=str(app.backend), journal=app.journal(run)),
+        **{"revisions": ["r2_learnings"], "heads": ["r2_learnings"], "target_heads": ["r1_users"]},
+        **{"may_change": result["may_change"], "schema_file": str(app.root / "schema.json")},
+    }
+    module("database_switch", options, fails=False)
+    assert app.sql("SELECT version_num FROM meta.versions") == "r1_users"
+
+
+@pytest.mark.parametrize("whose", ["DATABASE shop", f"ROLE {USER} IN DATABASE shop"])
+def test_the_search_path_of_the_database_holds_in_the_scratch_databases(app, whose):
+    """Without it Alembic finds no version table there."""
+    app.sql(f"CREATE SCHEMA app AUTHORIZATION {USER}; ALTER TABLE alembic_version SET SCHEMA app")
+    app.sql(f"ALTER {whose} SET search_path = app, public")
+    result = rehearse(app, heads=None)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert result["version_table"] == "app.alembic_version"
+
+
+def test_the_base_is_compared_with_an_empty_database(app):
+    app.sql("CREATE EXTENSION pgcrypto")
+    base = {"revisions": ["r2_learnings", "r1_users"], "target_heads": [], "build": []}
+    planned = [*DROPS, {"kind": "table", "table": "users", "name": None}]
+    result = rehearse(app, planned=planned, **base)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert result["drift"] == []
+    app.revision("r1_users", revision("r1_users", None, upgrade=USERS, downgrade="    op.drop_table('users')"))
+    result = rehearse_again(app, planned=planned, **base)
+    assert result["verdict"] == "fail" and "type mood: not expected" in result["evidence"]
 
 
 def test_a_database_that_is_no_scratch_database_is_left_alone(app):

@@ -107,6 +107,26 @@ def test_undo_lets_the_former_database_serve_and_reports_what_was_written(app):
     assert app.sql("SELECT count(*) FROM users WHERE name LIKE 'later%'", f"shop_undone_{STAMP}") == "7"
 
 
+#: Somebody writes when the module is about to let nobody in any more.
+LATE = """
+import subprocess
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+former = databases.Databases.close
+def late(self, *arguments, **options):
+    # Fails once it is closed.
+    subprocess.run({admin!r} + ["psql", "-Xqd", "shop", "-c", "INSERT INTO users (name) VALUES ('late')"])
+    return former(self, *arguments, **options)
+databases.Databases.close = late
+"""
+
+
+@pytest.mark.parametrize("mode", ["copy", "in_place"])
+def test_what_is_written_just_before_an_undo_closes_the_database_is_counted(app, mode):
+    (switch if mode == "copy" else in_place)(app)
+    result = undo(app, before=LATE.format(admin=app.cluster.admin_command))
+    assert result["written_since"] == ["users: 1 inserted"] and result["sessions_ended"] == 0
+
+
 def test_undo_twice_changes_nothing_more(app):
     switch(app)
     detail = app.pending(RUN)["database"]
@@ -699,6 +719,27 @@ def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(a
     undo(app)
     assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
     assert state(app) == before and app.heads() == ["r2_learnings"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "fails", "says"),
+    [
+        ("UPDATE users SET name = 'other' WHERE id = 1", False, "users: 1 updated"),
+        ("INSERT INTO users (name) VALUES ('other')", True, "users: 1 inserted"),
+    ],
+)
+def test_in_place_what_others_write_during_the_downgrade_is_told(app, statement, fails, says):
+    writes = f"""
+import subprocess
+from ansible_collections.sparklio.rollback.plugins.module_utils import alembic
+former = alembic.Steps.finish
+def writing(self, *arguments, **options):
+    subprocess.run({app.cluster.admin_command!r} + ["psql", "-Xqd", "shop", "-c", {statement!r}], check=True)
+    return former(self, *arguments, **options)
+alembic.Steps.finish = writing
+"""
+    in_place(app, fails=fails, before=writes)
+    assert undo(app)["written_since"] == [says]
 
 
 def refuses(app: Application, says: str, **more) -> None:

@@ -84,6 +84,8 @@ def test_ready_as_a_role_without_rights_and_as_the_administrator(ready, app, clu
     )
     assert (found["superuser"], found["createdb"], found["owns"], found["can_terminate"]) == (False, False, True, True)
     assert found["number"] >= 140000 and found["bytes"] > 1_000_000
+    identity = found["identity"]
+    assert identity.endswith("/" + cluster.sql(f"SELECT oid FROM pg_database WHERE datname = '{app.name}'"))
     assert [
         found[name] for name in ("sessions", "migrating", "prepared", "slots", "subscriptions", "timeouts", "lost")
     ] == [[]] * 7
@@ -96,6 +98,7 @@ def test_ready_as_a_role_without_rights_and_as_the_administrator(ready, app, clu
             True,
             True,
         )
+        assert found["identity"] == identity
         assert found["disk"]["path"] == str(cluster.data)
         assert found["disk"]["needed"] == found["bytes"] * 6 and found["disk"]["free"] > 0
 

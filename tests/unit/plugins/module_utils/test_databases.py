@@ -249,3 +249,11 @@ def test_rows_that_should_have_been_left_alone(after, may, says):
 )
 def test_rows_written_since(kept, now, says):
     assert _databases.written_since(kept, now) == says
+
+
+def test_what_others_write_during_a_downgrade_in_place_counts_where_it_is_theirs_alone():
+    before = {"public.users": [10, 2, 0], "public.learnings": [5, 0, 0], "public.gone": [1, 0, 0]}
+    after = {"public.users": [11, 2, 0], "public.learnings": [5, 0, 5], "salvage.gone": [1, 0, 0]}
+    kept = _databases.activity_beside(before, after, ["public.learnings", "public.gone"])
+    assert kept == {"public.users": [10, 2, 0], "public.learnings": [5, 0, 5], "salvage.gone": [1, 0, 0]}
+    assert _databases.written_since(kept, after) == ["users: 1 inserted"]

@@ -62,6 +62,14 @@ def test_a_plain_database_has_only_an_owner():
     assert _postgres.settings_sql("sparklio_v4", SETTINGS) == 'ALTER DATABASE "sparklio_v4" OWNER TO "sparklio_user";\n'
 
 
+def test_the_settings_of_some_roles_alone():
+    settings = [{"role": role, "setting": "search_path=app"} for role in (None, "sparklio_user", "reporting")]
+    assert _postgres.parameter_statements("s", {**SETTINGS, "settings": settings}, (None, "sparklio_user")) == [
+        'ALTER DATABASE "s" SET "search_path" TO \'app\'',
+        'ALTER ROLE "sparklio_user" IN DATABASE "s" SET "search_path" TO \'app\'',
+    ]
+
+
 def test_everything_that_belongs_to_the_database_itself():
     sql = _postgres.settings_sql(
         "a db",

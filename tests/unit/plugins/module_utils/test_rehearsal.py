@@ -25,11 +25,13 @@ def test_what_is_the_same_is_not_told():
 
 @pytest.mark.parametrize("schema", ["public", "own"])
 def test_the_version_table_changes_anyway(schema):
-    before, now = table("alembic_version", schema=schema), after("alembic_version", 1, 1, schema=schema)
-    assert _rehearsal.changed_tables([before], [now]) == []
-    assert _rehearsal.changed_tables([before], []) == []
-    assert [item["table"] for item in _rehearsal.changed_tables([before], [now], "versions")] == [
-        f"{schema}.alembic_version"
+    before, now = table("versions", schema=schema), after("versions", 1, 1, schema=schema)
+    assert _rehearsal.changed_tables([before], [now], f"{schema}.versions") == []
+    assert _rehearsal.changed_tables([before], [], f"{schema}.versions") == []
+    # One that has the usual name is nobody's but the application's then.
+    other = table("alembic_version")
+    assert [item["table"] for item in _rehearsal.changed_tables([other], [], f"{schema}.versions")] == [
+        "public.alembic_version"
     ]
 
 
@@ -91,7 +93,57 @@ def test_only_tables_whose_rows_are_others_may_have_other_rows():
         "public.less",
         "public.new",
     ]
-    assert _rehearsal.may_change([], "v") == ["public.v"]
+    assert _rehearsal.may_change([], "meta.v") == ["meta.v"]
+
+
+def test_rows_that_a_revision_deletes_may_come_after_the_rehearsal():
+    """That of the backup may have had none of them."""
+    planned = [drop("rows", None, "workflows"), drop("rows"), drop("values", None, "users"), drop("table", None, "t")]
+    tables = ["public.workflows", "app.workflows", "public.users", "public.t"]
+    assert _rehearsal.may_change([], "public.v", planned, tables) == ["app.workflows", "public.v", "public.workflows"]
+    assert _rehearsal.may_change([], "public.v", [drop("rows", None, "app.workflows")], tables) == [
+        "app.workflows",
+        "public.v",
+    ]
+
+
+def named(**tables):
+    return {str(oid): {"table": name, "columns": columns} for oid, (name, columns) in enumerate(tables.values())}
+
+
+def test_what_has_another_name_is_not_gone():
+    was = named(a=("public.b", {"1": "id", "2": "name"}), b=("public.users", {"1": "id", "2": "profile", "4": "gone"}))
+    now = named(a=("own.a", {"1": "id", "2": "name"}), b=("public.users", {"1": "id", "2": "about"}))
+    renamed = _rehearsal.renames(was, now)
+    assert renamed == {"tables": {"public.b": "own.a"}, "columns": {"public.users": {"profile": "about"}}}
+    before = [table("b"), table("users", columns=["gone", "id", "profile"])]
+    found = _rehearsal.changed_tables(
+        before, [after("a", schema="own"), after("users", columns=["about", "id"])], renamed=renamed
+    )
+    assert [(item["table"], item["what"], item.get("to"), item["columns"], item["added"]) for item in found] == [
+        ("public.b", "renamed", "own.a", [], []),
+        ("public.users", "changed", None, ["gone"], []),
+    ]
+    assert _rehearsal.surprises(found, [], []) == ["public.users.gone"]
+    assert _rehearsal.may_change(found) == ["own.a", "public.alembic_version", "public.b"]
+    assert _rehearsal.lines(result(found))[1:] == [
+        "table b: is called own.a",
+        "table users: calls column profile about, drops column gone",
+    ]
+
+
+def test_a_table_can_take_the_name_of_one_that_is_gone():
+    renamed = _rehearsal.renames(named(a=("public.a", {}), b=("public.b", {})), {"1": named(b=("public.a", {}))["0"]})
+    found = _rehearsal.changed_tables([table("a"), table("b", 5)], [after("a", 5)], renamed=renamed)
+    assert [(item["table"], item["what"], item["rows_after"]) for item in found] == [
+        ("public.a", "dropped", 0),
+        ("public.b", "renamed", 5),
+    ]
+    assert _rehearsal.surprises(found, [], []) == ["public.a"]
+    # Its columns can be named by either name of the table.
+    found = [{"table": "public.b", "what": "renamed", "to": "public.a", "columns": ["x"]}]
+    for name in "ab":
+        assert _rehearsal.surprises(found, [drop("column", "x", name)], []) == []
 
 
 GONE = [

@@ -48,6 +48,9 @@ def facts(**changes):
             "bad_releases": [],
             "mode": "copy",
             "accept_irreversible": [],
+            "accept_dropped": [],
+            "accept_drift": False,
+            "rehearses": True,
             "confirm_base": "",
             "code": True,
         },
@@ -81,6 +84,7 @@ def facts(**changes):
         "lint": [],
         "server": {
             "database": "sparklio_v4",
+            "identity": "7391204856123456789/16384",
             "bytes": 10**9,
             "owner": "sparklio_user",
             "user": "sparklio_user",
@@ -88,8 +92,10 @@ def facts(**changes):
             "createdb": True,
             "owns": True,
             "can_terminate": True,
+            "maker": "sparklio_user",
             "server_version": "15.18",
             "number": 150018,
+            "untrusted": [],
             "disk": {"path": "/var/lib/postgresql", "free": 9 * 2**30, "needed": 2**30},
             "sessions": [],
             "migrating": [],
@@ -97,8 +103,9 @@ def facts(**changes):
             "slots": [],
             "subscriptions": [],
             "timeouts": [],
-            "lost": [{"table": "learnings", "column": None, "rows": 1204, "non_null": None}],
+            "lost": [{"table": "learnings", "column": None, "rows": 1204, "non_null": None, "reason": None}],
             "error": None,
+            "seconds": 0.3,
         },
         "approval": {"required": False, "found": None},
     }
@@ -154,7 +161,12 @@ def test_without_the_code_only_the_database_and_the_backend_are_touched():
     ]
 
 
+# As pg_readiness returns them.
 SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transaction", "seconds": 9.0}
+SESSION["terminable"] = True
+MIGRATING = {"pid": 7, "user": "u", "application": "", "seconds": 3.0, "query": "ALTER", "waiting": False, "tables": []}
+CRM = {"name": "crm", "enabled": True}
+CDC = {"name": "cdc", "plugin": "pgoutput", "active": False}
 
 
 @pytest.mark.parametrize(
@@ -185,6 +197,13 @@ SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transac
         ({"server__error": "no route"}, "database", "can't be asked: no route", "Bring it up"),
         ({"schema__heads": ["r3"]}, "moved", "is at r3, and the path begins at r2", "try again"),
         ({"server__createdb": False}, "createdb", "sparklio_user may not create", "rollback_database_admin_command"),
+        (
+            {"server__untrusted": ["vector"], "server__maker": "maker"},
+            "untrusted",
+            "maker may not make vector, an extension",
+            "Set rollback_database_admin_command",
+        ),
+        ({"shared_with": ["app2", "app3"]}, "shared", "that of app2, app3 too", "-e rollback_hosts=HOST"),
         ({"server__owns": False, "server__owner": "dba"}, "owner", "belongs to dba", "rollback_database_admin_command"),
         ({"server__can_terminate": False}, "terminate", "may not end", "GRANT pg_signal_backend TO sparklio_user"),
         (
@@ -194,12 +213,12 @@ SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transac
             "purge",
         ),
         (
-            {"server__slots": [{"name": "cdc", "active": True}]},
+            {"server__slots": [{**CDC, "active": True}]},
             "slots",
             r"cdc \(active\)",
             "-e rollback_database_mode=in_place",
         ),
-        ({"server__subscriptions": ["crm"]}, "subscriptions", "crm", "-e rollback_database_mode=in_place"),
+        ({"server__subscriptions": [CRM]}, "subscriptions", "crm", "-e rollback_database_mode=in_place"),
         (
             {"settings__mode": "in_place", "path__path": [revision(marks=["autocommit"])]},
             "autocommit",
@@ -213,13 +232,13 @@ SESSION = {"pid": 7, "user": "etl", "application": "", "state": "idle in transac
             "ROLLBACK PREPARED",
         ),
         (
-            {"server__migrating": [{"pid": 7, "user": "u", "application": "", "seconds": 3.0, "query": "ALTER"}]},
+            {"server__migrating": [MIGRATING]},
             "migrating",
             r"process 7 of u \(no name\) for 3 s",
             "pg_terminate_backend",
         ),
         (
-            {"server__migrating": [{"pid": 7, "user": "u", "application": "", "seconds": None, "query": ""}]},
+            {"server__migrating": [{**MIGRATING, "seconds": None}]},
             "migrating",
             r"process 7 of u \(no name\)(?! for)",
             "pg_terminate_backend",
@@ -248,9 +267,12 @@ def test_each_refusal_stands_alone_and_names_its_cure(changes, code, message, cu
         {"path__path": [EMPTY], "settings__accept_irreversible": ["r2"]},
         {"path__base": True, "settings__confirm_base": "sparklio_v4"},
         {"server__createdb": False, "server__owns": False, "server__can_terminate": False, "server__superuser": True},
-        {"settings__mode": "in_place", "server__slots": [{"name": "cdc", "active": False}]},
-        {"settings__mode": "in_place", "server__owns": False, "server__subscriptions": ["crm"]},
+        {"settings__mode": "in_place", "server__slots": [CDC]},
+        {"settings__mode": "in_place", "server__owns": False, "server__subscriptions": [CRM]},
         {"path__path": [revision(marks=["autocommit"])]},
+        # A copy of the files needs no right to make what is in them.
+        {"settings__mode": "in_place", "settings__rehearses": False, "server__untrusted": ["vector"]},
+        {**NOTHING, "shared_with": ["app2"]},
         {**NO_CODE, "release__current__dirty": ["a"]},
         {**NO_CODE, "frontend__conflict": "x"},
         {"schema": None},
@@ -312,8 +334,8 @@ def test_the_code_alone_can_differ():
             r"1 long transaction.*: 7 of etl \(no name, idle in transaction, 61 s\)",
         ),
         (
-            {"server__timeouts": [{"where": "role u", "setting": "statement_timeout=5s"}]},
-            "statement_timeout=5s of role u is overridden",
+            {"server__timeouts": [{"where": "role", "setting": "statement_timeout=5s"}]},
+            "statement_timeout=5s of role is overridden",
         ),
         (
             {"path__differing": [{"revision": "r1", "how": "changed", "file": "f.py", "target_file": "f.py"}]},
@@ -352,8 +374,8 @@ def test_a_line_for_each_revision_says_what_is_lost_and_what_is_skipped():
         revision("h", ["harmless"], [], "nothing that holds data is dropped or changed"),
     ]
     counts = [
-        {"table": "public.learnings", "column": None, "rows": 1204, "non_null": None},
-        {"table": "brands", "column": "tone", "rows": 40, "non_null": 38},
+        {"table": "public.learnings", "column": None, "rows": 1204, "non_null": None, "reason": None},
+        {"table": "brands", "column": "tone", "rows": 40, "non_null": 38, "reason": None},
     ]
     plan = _schema_plan.level3(facts(path__path=path, server__lost=counts, settings__accept_irreversible=["e"]))
     assert plan["changes"] == [
@@ -431,7 +453,8 @@ TRAFFIC = st.fixed_dictionaries(
         "sql": st.sampled_from([None, {"revisions": {}, "error": "x"}]),
         "lint": st.sampled_from([None, []]),
         "approval__required": st.booleans(),
-        "settings__accept_irreversible": st.sampled_from([[], ["r2"]]),
+        # r9 is not taken back.
+        "settings__accept_irreversible": st.sampled_from([[], ["r9"]]),
         "history": st.lists(st.just({"outcome": "rolled_back", "level": 3, "seconds": {"check": 7}}), max_size=1),
     }
 )
@@ -458,11 +481,28 @@ def test_an_approval_outlives_what_traffic_changes(traffic):
         {"path__path": [revision(marks=["loses_data", "unknown"])]},
         {"path__path": [revision(drops=[("table", "other", None)])]},
         {"settings__mode": "in_place"},
+        {"settings__accept_irreversible": ["r2"]},
+        {"settings__accept_dropped": ["users.profile"]},
+        {"settings__accept_drift": True},
+        {"settings__rehearses": False},
         NO_CODE,
     ],
 )
 def test_an_approval_does_not_outlive_a_change_of_what_would_be_done(change):
     assert _schema_plan.level3(facts(**change))["hash"] != _schema_plan.level3(facts())["hash"]
+
+
+def test_what_is_not_rehearsed_is_not_said_to_be():
+    settings = {"settings__mode": "in_place", "settings__rehearses": False}
+    plan = _schema_plan.level3(facts(**settings))
+    assert "rehearsal" not in [item["step"] for item in plan["steps"]]
+    assert "preserve a restore point that is not restored anywhere" in "\n".join(_plan.plan_lines(plan))
+
+
+def test_what_was_accepted_meanwhile_is_named():
+    """Nobody agreed to it."""
+    given_facts, now = _schema_plan.level3(facts()), _schema_plan.level3(facts(settings__accept_drift=True))
+    assert _approval.changes(given_facts["subject"], now["subject"]) == ["accept_drift: False then, True now"]
 
 
 def test_the_order_of_the_revisions_is_part_of_the_plan():

@@ -54,6 +54,7 @@ def find(call, clone):
 
 def only(found):
     (problem,) = found["problems"]
+    assert found["build"] is None
     assert "\n" not in problem["message"] + problem["cure"]
     assert found["path"] == [] and found["target_heads"] is None
     return problem
@@ -105,7 +106,7 @@ def test_the_way_to_a_revision_leaves_other_branches(find):
 def test_base_takes_back_everything_and_says_so(find):
     found = find(revision="base")
     assert names(found) == ["dd44", "cc33", "bb22", "aa11", "net1"]
-    assert found["base"] and found["target_heads"] == []
+    assert found["base"] and found["target_heads"] == [] and found["build"] == []
 
 
 def test_steps_are_resolved(find):
