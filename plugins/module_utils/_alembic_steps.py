@@ -97,7 +97,8 @@ def online(config, script):
 
             MigrationContext.autocommit_block = refuse
         for statement in wanted["before"]:
-            context.connection.exec_driver_sql(statement)
+            # Names may hold a %, which a driver takes for the place of a parameter where it is given any, be they none.
+            context.connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         found = steps(script, context, wanted["direction"], wanted["revisions"])
         began = [time.monotonic()]
 

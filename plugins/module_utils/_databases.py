@@ -94,9 +94,9 @@ def salvage(
         ]
         for column in dict.fromkeys(columns):
             key = [part for part in keys.get(full, []) if part != column]
-            listed = (
-                ", ".join(identifier(part) for part in [*key, column]) if key else f"ctid::text, {identifier(column)}"
-            )
+            # No column of a table may be called ctid.
+            place = f"ctid::text AS {identifier(_unused('place', {column}))}"
+            listed = ", ".join([*([identifier(part) for part in key] or [place]), identifier(column)])
             into = identifier(schema, _unused(f"{kept}.{column}", taken))
             statements.append(f"CREATE TABLE {into} AS SELECT {listed} FROM {source}")
     return statements

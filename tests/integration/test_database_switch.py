@@ -721,6 +721,21 @@ def test_in_place_killed_while_the_dump_is_restored_it_can_be_taken_back_again(a
     assert state(app) == before and app.heads() == ["r2_learnings"]
 
 
+def test_in_place_a_column_of_a_table_without_a_key_is_kept_with_the_place_of_each_row(app):
+    app.sql(f"CREATE TABLE log (text text); INSERT INTO log VALUES ('a'); ALTER TABLE log OWNER TO {USER}")
+    in_place(app, lost=[*LOST, {"table": "log", "column": "text"}])
+    assert app.sql(f'SELECT place, text FROM "{SALVAGE}"."log.text"') == "(0,1)|a"
+
+
+def test_in_place_names_that_a_driver_would_take_for_parameters_are_kept_too(app):
+    app.sql('CREATE TABLE "100%s of" ("50%" int, "per cent %(id)s" text); INSERT INTO "100%s of" VALUES (1, $$a$$)')
+    app.sql(f'ALTER TABLE "100%s of" OWNER TO {USER}')
+    lost = [*LOST, {"table": "100%s of", "column": "50%"}, {"table": "100%s of", "column": "per cent %(id)s"}]
+    in_place(app, lost=lost)
+    assert app.sql(f'SELECT "50%" FROM "{SALVAGE}"."100%s of.50%"') == "1"
+    assert app.sql(f'SELECT "per cent %(id)s" FROM "{SALVAGE}"."100%s of.per cent %(id)s"') == "a"
+
+
 @pytest.mark.parametrize(
     ("statement", "fails", "says"),
     [

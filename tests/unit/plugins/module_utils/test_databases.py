@@ -157,12 +157,12 @@ def salvaged(*lost, tables=TABLES, keys=KEYS):
         # Without a key, the row's place in the table says which is which.
         (
             [("log", "text")],
-            ['CREATE TABLE "kept"."log.text" AS SELECT ctid::text, "text" FROM "public"."log"'],
+            ['CREATE TABLE "kept"."log.text" AS SELECT ctid::text AS "place", "text" FROM "public"."log"'],
         ),
         # The key itself goes: what is left of it is not enough.
         (
             [("public.users", "id")],
-            ['CREATE TABLE "kept"."users.id" AS SELECT ctid::text, "id" FROM "public"."users"'],
+            ['CREATE TABLE "kept"."users.id" AS SELECT ctid::text AS "place", "id" FROM "public"."users"'],
         ),
         (
             [("archive.users", None)],
@@ -257,3 +257,8 @@ def test_what_others_write_during_a_downgrade_in_place_counts_where_it_is_theirs
     kept = _databases.activity_beside(before, after, ["public.learnings", "public.gone"])
     assert kept == {"public.users": [10, 2, 0], "public.learnings": [5, 0, 5], "salvage.gone": [1, 0, 0]}
     assert _databases.written_since(kept, after) == ["users: 1 inserted"]
+
+
+def test_the_place_of_a_row_takes_no_name_that_a_column_has():
+    _made, statement = _databases.salvage("kept", [table("log", "place")], [{"table": "log", "column": "place"}], {})
+    assert 'SELECT ctid::text AS "place_2", "place" FROM' in statement
