@@ -125,8 +125,12 @@ def allow(name: str, connects: bool) -> str:
     return f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS {'true' if connects else 'false'}"
 
 
+#: Those that write what a subscription brings; they come again by themselves while the database lets them in.
+_WORKERS = "a.backend_type LIKE 'logical replication%'"
+
+
 def _others(name: str, but: int) -> str:
-    return f"a.datname = {literal(name)} AND a.pid NOT IN (pg_backend_pid(), {int(but)}) AND {CLIENTS}"
+    return f"a.datname = {literal(name)} AND a.pid NOT IN (pg_backend_pid(), {int(but)}) AND ({CLIENTS} OR {_WORKERS})"
 
 
 def sessions(name: str, but: int = 0) -> str:

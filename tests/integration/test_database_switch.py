@@ -812,6 +812,40 @@ def test_in_place_what_was_taken_back_or_never_done_needs_no_dump(app):
     assert app.heads() == ["r2_learnings"] and app.databases() == {"shop": True}
 
 
+def test_in_place_it_is_taken_back_while_a_subscription_is_at_work(app):
+    admin = app.cluster.sql
+    admin("CREATE DATABASE feed")
+    admin("CREATE TABLE learnt (id int PRIMARY KEY); CREATE PUBLICATION news FOR TABLE learnt", "feed")
+    admin("SELECT pg_create_logical_replication_slot('shop_news', 'pgoutput')", "feed")
+    app.sql(f"CREATE TABLE learnt (id int PRIMARY KEY); ALTER TABLE learnt OWNER TO {USER}")
+    source = f"host={app.cluster.sockets} port={app.cluster.port} user=postgres dbname=feed"
+    how = "create_slot = false, slot_name = shop_news, copy_data = false"
+    admin(f"CREATE SUBSCRIPTION news CONNECTION '{source}' PUBLICATION news WITH ({how})", "shop")
+    try:
+        for _ in range(100):
+            if admin("SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL") == "1":
+                break
+            time.sleep(0.1)
+        in_place(app)
+        undo(app)
+        assert app.heads() == ["r2_learnings"]
+        assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
+    finally:
+        for name in app.databases():
+            admin(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+            here = "subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            if admin(f"SELECT count(*) FROM pg_subscription WHERE {here}", name) == "1":
+                admin("ALTER SUBSCRIPTION news DISABLE", name)
+                admin("ALTER SUBSCRIPTION news SET (slot_name = NONE)", name)
+                admin("DROP SUBSCRIPTION news", name)
+        for _ in range(100):
+            if admin("SELECT active FROM pg_replication_slots WHERE slot_name = 'shop_news'") == "f":
+                break
+            time.sleep(0.1)
+        admin("SELECT pg_drop_replication_slot('shop_news')", "feed")
+        admin("DROP DATABASE feed WITH (FORCE)")
+
+
 def test_in_place_purge_drops_what_was_kept(app):
     in_place(app)
     assert module("database_switch", app.options(state="purged", run_id=RUN), fails=False)["purged"] == [
