@@ -99,14 +99,11 @@ def renames(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, di
     return {"tables": tables, "columns": columns}
 
 
-NO_RENAMES: Mapping[str, dict[str, Any]] = {"tables": {}, "columns": {}}
-
-
 def changed_tables(
     before: Sequence[Mapping[str, Any]],
     after: Sequence[Mapping[str, Any]],
     version_table: str = "public.alembic_version",
-    renamed: Mapping[str, Mapping[str, Any]] = NO_RENAMES,
+    renamed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Tables that the downgrade dropped, made, renamed or changed; of content that is the same nothing is said.
 
@@ -115,7 +112,7 @@ def changed_tables(
         after: the same, with how many rows were ``touched``; ``hash`` only where some were and the columns are the
         same.
         version_table: changes anyway.
-        renamed: as ``renames`` returns them.
+        renamed: as ``renames`` returns them; None where nothing is called otherwise.
 
     Returns:
         ``table``, ``what`` (``dropped``, ``made``, ``renamed`` or ``changed``), ``rows`` and ``rows_after``; of those
@@ -125,6 +122,7 @@ def changed_tables(
     """
     was = {full_name(item): item for item in before}
     now = {full_name(item): item for item in after}
+    renamed = renamed or {"tables": {}, "columns": {}}
     to = renamed["tables"]
     taken = set(to.values())
     found = []
