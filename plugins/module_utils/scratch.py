@@ -144,17 +144,6 @@ def check_rights(
         raise PostgresError(f"{who['user']} may not make the extension {', '.join(missing)}; {postgres.CURE}{instead}")
 
 
-def may(
-    params: dict[str, Any], tools: postgres.Tools, target: Any, server: dict[str, Any], live: postgres.Session
-) -> None:
-    """Raise PostgresError where nobody may make a scratch database for a dump of this one. Room is asked for later:
-    what a killed verification has left makes some."""
-    with postgres.admin_session(params, tools, target, target.database) as admin:
-        who = admin.json(_postgres.SERVER)
-        postgres.same_server(who, server)
-        check_rights(admin, who, live.json(_content_manifest.EXTENSIONS), INSTEAD)
-
-
 def make_extensions(session: postgres.Session, owner: str, extensions: list[dict[str, Any]]) -> None:
     identifier = _content_manifest.identifier
     for item in extensions:
@@ -181,14 +170,27 @@ def room(
 
 
 def could(
-    params: dict[str, Any], tools: postgres.Tools, target: Any, server: dict[str, Any], kept: dict[str, Any]
+    params: dict[str, Any],
+    tools: postgres.Tools,
+    target: Any,
+    server: dict[str, Any],
+    extensions: list[dict[str, Any]],
+    size: int | None = None,
+    instead: str = "",
 ) -> None:
-    """Raise PostgresError where the scratch database of ``made`` could not be made. Makes nothing."""
+    """Raise PostgresError where the scratch database of ``made`` could not be made. Makes nothing.
+
+    Args:
+        extensions: those that it has to have.
+        size: how many bytes have to fit; None to ask for room later: what a killed verification has left makes some.
+        instead: what else could be done, as the end of a message.
+    """
     with postgres.admin_session(params, tools, target, target.database) as admin:
         who = admin.json(_postgres.SERVER)
         postgres.same_server(who, server)
-        check_rights(admin, who, kept["extensions"])
-        room(kept["bytes"], who, target, params["disk_factor"])
+        check_rights(admin, who, extensions, instead)
+        if size is not None:
+            room(size, who, target, params["disk_factor"], instead)
 
 
 @contextlib.contextmanager

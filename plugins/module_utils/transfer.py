@@ -11,6 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+#: Options of a module whose action shows how far it is.
+PROGRESS_SPEC: dict[str, Any] = {
+    "show_progress": {"type": "bool", "default": True},
+    "progress": {"type": "path"},
+}
+
 #: Seconds after which work whose progress nobody looks at is stopped.
 ABANDONED = 90
 

@@ -69,13 +69,6 @@ options:
     description: Whether the schema may differ from that of the revisions.
     type: bool
     default: false
-  show_progress:
-    description: Whether to show what it is at, about each two seconds, where it takes longer than that.
-    type: bool
-    default: true
-  progress:
-    description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
-    type: path
   deadline:
     description: Seconds that all of it may take.
     type: float
@@ -85,6 +78,7 @@ extends_documentation_fragment:
   - sparklio.rollback.postgres
   - sparklio.rollback.postgres.admin
   - sparklio.rollback.journal
+  - sparklio.rollback.progress
 attributes:
   check_mode:
     support: none
@@ -437,8 +431,7 @@ def main() -> None:
             **alembic.ALEMBIC_SPEC,
             **postgres.SPEC,
             **postgres.ADMIN_SPEC,
-            "show_progress": {"type": "bool", "default": True},
-            "progress": {"type": "path"},
+            **transfer.PROGRESS_SPEC,
             "deadline": {"type": "float", "default": 7200},
             "journal": JOURNAL_SPEC,
         },

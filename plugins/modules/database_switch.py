@@ -99,13 +99,6 @@ options:
     description: Seconds to wait for a server that does not answer yet, as after a crash.
     type: float
     default: 60
-  show_progress:
-    description: Whether to show what it is at, about each two seconds, where it takes longer than that.
-    type: bool
-    default: true
-  progress:
-    description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
-    type: path
   deadline:
     description: Seconds that all of it may take.
     type: float
@@ -115,6 +108,7 @@ extends_documentation_fragment:
   - sparklio.rollback.postgres
   - sparklio.rollback.postgres.admin
   - sparklio.rollback.journal
+  - sparklio.rollback.progress
 attributes:
   check_mode:
     support: full
@@ -654,8 +648,7 @@ def main() -> None:
             **postgres.ADMIN_SPEC,
             "close_timeout": {"type": "float", "default": 30},
             "connect_timeout": {"type": "float", "default": 60},
-            "show_progress": {"type": "bool", "default": True},
-            "progress": {"type": "path"},
+            **transfer.PROGRESS_SPEC,
             "deadline": {"type": "float", "default": 7200},
             "journal": JOURNAL_SPEC,
         },

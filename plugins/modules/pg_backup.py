@@ -59,17 +59,11 @@ options:
     description: Seconds that all of it may take.
     type: float
     default: 7200
-  show_progress:
-    description: Whether to show how far it is, about each two seconds, where it takes longer than that.
-    type: bool
-    default: true
-  progress:
-    description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
-    type: path
 extends_documentation_fragment:
   - sparklio.rollback.postgres
   - sparklio.rollback.postgres.admin
   - sparklio.rollback.journal
+  - sparklio.rollback.progress
 attributes:
   check_mode:
     support: full
@@ -121,7 +115,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import _content_
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import Child, PostgresError
 from ansible_collections.sparklio.rollback.plugins.module_utils.restore_points import artifact, sync_directory
-from ansible_collections.sparklio.rollback.plugins.module_utils.transfer import Watcher, tell, told
+from ansible_collections.sparklio.rollback.plugins.module_utils.transfer import PROGRESS_SPEC, Watcher, tell, told
 
 #: Part of a database's size that its compressed dump usually has: for the first guess of how much there will be.
 USUAL = 0.2
@@ -361,7 +355,8 @@ def backup(module: AnsibleModule, params: dict[str, Any]) -> dict[str, Any]:
         client = tools.for_server(server)
         refuse(session.json(_content_manifest.TABLES), session.json(_content_manifest.SEQUENCES))
         if params["verifiable"]:
-            scratch.may(params, tools, target, server, session)
+            extensions = session.json(_content_manifest.EXTENSIONS)
+            scratch.could(params, tools, target, server, extensions, instead=scratch.INSTEAD)
         if module.check_mode:
             if os.path.isdir(parent):
                 room(parent, server, params)
@@ -388,8 +383,7 @@ def main() -> None:
             "reserve_mb": {"type": "int", "default": 256},
             "lock_timeout": {"type": "float", "default": 30},
             "deadline": {"type": "float", "default": 7200},
-            "show_progress": {"type": "bool", "default": True},
-            "progress": {"type": "path"},
+            **PROGRESS_SPEC,
             "journal": JOURNAL_SPEC,
         },
         required_one_of=[("url", "env_file")],

@@ -245,7 +245,7 @@ def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
             sizes = {entry.name: entry.stat().st_size for entry in entries}
         content["bytes"] = _restore_table.data_size(toc, sizes, table["schema"], table["name"])
         if check_mode:
-            scratch.could(params, tools, target, server, content)
+            scratch.could(params, tools, target, server, content["extensions"], content["bytes"])
             return found
         with scratch.made(params, tools, target, server, content) as place:
             found["dropped"] = place.swept

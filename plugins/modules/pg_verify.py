@@ -40,13 +40,6 @@ options:
         RV(scratch); the next verification drops it, at the latest.
     type: bool
     default: false
-  show_progress:
-    description: Whether to show how far the restore is, about each two seconds, where it takes longer than that.
-    type: bool
-    default: true
-  progress:
-    description: File to write the progress to, as JSON. Set by the action of this module; leave it out.
-    type: path
   disk_factor:
     description: >-
       How much of the size of the database has to be free where the server keeps its data, where that is on this
@@ -61,6 +54,7 @@ extends_documentation_fragment:
   - sparklio.rollback.postgres
   - sparklio.rollback.postgres.admin
   - sparklio.rollback.journal
+  - sparklio.rollback.progress
 attributes:
   check_mode:
     support: partial
@@ -232,8 +226,7 @@ def main() -> None:
             **postgres.ADMIN_SPEC,
             "jobs": {"type": "int", "default": 2},
             "keep": {"type": "bool", "default": False},
-            "show_progress": {"type": "bool", "default": True},
-            "progress": {"type": "path"},
+            **transfer.PROGRESS_SPEC,
             "disk_factor": {"type": "float", "default": 1.3},
             "deadline": {"type": "float", "default": 7200},
             "journal": JOURNAL_SPEC,
