@@ -38,6 +38,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,8 @@ LOGS = PROJECT / ".cache/test/cases"
 SPOILT = LOGS / "spoilt"
 #: What the app host was like when the case before had ended: the next one begins there, and need not look again.
 LEFT = LOGS / "left.json"
+#: Touched by bin/sandbox whenever it changes the sandbox: resets it, breaks or heals something.
+CHANGED = PROJECT / ".cache/sandbox/lock"
 #: Seconds after which somebody may have been at it by hand.
 FRESH = 30
 #: Cases with one of these do not begin as the one before ended, or do not end with the state that was looked at.
@@ -202,7 +205,8 @@ def before(case: dict) -> dict:
     """The state that the case begins with: as the one before left it, where nothing happened since."""
     try:
         left = json.loads(LEFT.read_text(encoding="utf-8"))
-        fresh = time.time() - LEFT.stat().st_mtime < FRESH
+        written = LEFT.stat().st_mtime
+        fresh = time.time() - written < FRESH and CHANGED.stat().st_mtime < written
     except (OSError, ValueError):
         left, fresh = None, False
     LEFT.unlink(missing_ok=True)
@@ -325,11 +329,13 @@ def run(case: dict) -> list[str]:
             sandbox("heal", fault)
 
 
-def report(result: str, seconds: float, text: str) -> None:
+def report(result: str, seconds: float, text: str, wrong: Sequence[str] = ()) -> None:
+    """Add a line to what bin/test shows at its end: tabs between its parts, the reasons of a failure last."""
     path = os.environ.get("SPARKLIO_CASES")
     if path:
+        line = [result, f"{seconds:.0f}", text] + [squeeze(reason)[:300] for reason in wrong]
         with open(path, "a", encoding="utf-8") as stream:
-            stream.write(f"{result}\t{seconds:.0f}\t{text}\n")
+            stream.write("\t".join(line) + "\n")
 
 
 def main() -> int:
@@ -352,7 +358,7 @@ def main() -> int:
         wrong = [f"the case could not be run: {error}"]
     if wrong:
         SPOILT.touch()
-    report("failed" if wrong else "passed", time.monotonic() - begin, case["name"])
+    report("failed" if wrong else "passed", time.monotonic() - begin, case["name"], wrong)
     if wrong:
         print(f"{case['name']}:")
         print("\n".join(f"  - {line}" for line in wrong))

@@ -93,6 +93,9 @@ def looked(monkeypatch, tmp_path: Path) -> list[str]:
     """What was looked at anew on the app host."""
     seen: list[str] = []
     monkeypatch.setattr(case, "LEFT", tmp_path / "left.json")
+    monkeypatch.setattr(case, "CHANGED", tmp_path / "lock")
+    case.CHANGED.touch()
+    os.utime(case.CHANGED, (1, 1))
     monkeypatch.setattr(case, "observe", lambda: seen.append("anew") or {"head": "anew"})
     return seen
 
@@ -122,6 +125,12 @@ def test_neither_is_what_a_failed_case_left_nor_what_is_old(looked: list[str]) -
     assert case.before(REFUSED) == {"head": "anew"}
     case.leave(REFUSED, [], AFTER)
     os.utime(case.LEFT, (1, 1))
+    assert case.before(REFUSED) == {"head": "anew"}
+
+
+def test_a_reset_between_two_scenarios_is_not_taken_for_what_the_case_did(looked: list[str]) -> None:
+    case.leave(REFUSED, [], AFTER)
+    case.CHANGED.touch()
     assert case.before(REFUSED) == {"head": "anew"}
 
 
@@ -224,3 +233,10 @@ def test_what_is_left_out_says_why(monkeypatch, tmp_path, capsys, table, quick, 
         assert left_out in capsys.readouterr().out and results.read_text().startswith("skipped\t0\tx: ")
     else:
         assert results.read_text().startswith("passed\t")
+
+
+def test_what_failed_says_why_in_one_line(monkeypatch, tmp_path) -> None:
+    results = tmp_path / "cases.tsv"
+    monkeypatch.setenv("SPARKLIO_CASES", str(results))
+    case.report("failed", 3.4, "x", ["head changed:\n  a ->\tb", "y" * 1000])
+    assert results.read_text() == "failed\t3\tx\thead changed: a -> b\t" + "y" * 300 + "\n"
