@@ -265,9 +265,11 @@ class State:
 
     def release(self, run_id: str) -> bool:
         """Give the lock back, if this run holds it, and clear its scratch when nothing is left to undo."""
-        records = self.read(run_id)
-        if not records or _journal.ended(records):
-            shutil.rmtree(os.path.join(self.run_dir(run_id), "tree"), ignore_errors=True)
+        # A journal that can't be read keeps its scratch, not the lock.
+        with contextlib.suppress(RunError, OSError):
+            records = self.read(run_id)
+            if not records or _journal.ended(records):
+                shutil.rmtree(os.path.join(self.run_dir(run_id), "tree"), ignore_errors=True)
         with self.guard():
             holder = self.holder()
             if holder is None or holder["run_id"] != run_id:

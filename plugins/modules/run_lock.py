@@ -55,10 +55,17 @@ options:
         holds, or
         where a later run changed the system.
     type: str
+  records:
+    description:
+      - With O(state=absent), what the journal ends with, as in M(sparklio.rollback.run_journal).
+      - Where they can't be written the module fails, and the lock is given back all the same.
+    type: list
+    elements: dict
+    default: []
 attributes:
   check_mode:
     support: full
-    description: Says whether the lock could be had, and takes nothing.
+    description: Says whether the lock could be had, takes nothing and writes nothing.
   diff_mode:
     support: none
     description: There is nothing to compare.
@@ -79,6 +86,10 @@ EXAMPLES = r"""
     state_dir: ~/sparklio_ai_marketing_studio.rollback
     run_id: "{{ run.run_id }}"
     state: absent
+    records:
+      - event: end
+        outcome: rolled_back
+        message: v4.0.20250115-1430 serves
 """
 
 RETURN = r"""
@@ -167,7 +178,11 @@ def present(module: AnsibleModule, state: State) -> dict:
 def absent(module: AnsibleModule, state: State) -> dict:
     run_id = module.params["run_id"]
     if not module.check_mode:
-        state.release(run_id)
+        try:
+            for record in module.params["records"]:
+                state.append(run_id, **record)
+        finally:
+            state.release(run_id)
     return {"changed": False, "run_id": run_id, "run_dir": state.run_dir(run_id)}
 
 
@@ -183,6 +198,7 @@ def main() -> None:
             "takeover": {"type": "str"},
             "resume": {"type": "bool", "default": False},
             "reopen": {"type": "str"},
+            "records": {"type": "list", "elements": "dict", "default": []},
         },
         mutually_exclusive=[("resume", "reopen"), ("run_id", "reopen")],
         required_if=[("state", "absent", ["run_id"])],

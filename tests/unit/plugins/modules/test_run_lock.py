@@ -29,6 +29,7 @@ def records(*items):
     return [{"event": "act", "act": "switch", "status": "begun"}, *items]
 
 
+END = {"event": "end", "outcome": "rolled_back"}
 INTENT = {"event": "step", "act": "switch", "step": "checkout", "status": "intent", "detail": {"from": "b"}}
 
 
@@ -182,3 +183,29 @@ def test_an_unknown_run_is_not_opened_and_leaves_no_lock(call, state_dir, over):
     found = call(run_lock, state_dir=state_dir, reopen="20200101-000000-level3")
     assert found["failed"] and over in found["msg"] and State(state_dir).holder() is None
     assert call(run_lock, state_dir=state_dir, reopen=over, resume=True)["failed"]
+
+
+def test_the_last_records_are_written_before_the_lock_is_given_back(call, state_dir):
+    run = call(run_lock, state_dir=state_dir, level="level1", owner="kim")["run_id"]
+    last = [{"event": "verdicts"}, END]
+    checked = call(run_lock, state_dir=state_dir, state="absent", run_id=run, records=last, check=True)
+    assert not checked.get("failed") and State(state_dir).read(run) == [] and State(state_dir).holder()["run_id"] == run
+    assert not call(run_lock, state_dir=state_dir, state="absent", run_id=run, records=last).get("failed")
+    assert [item["event"] for item in State(state_dir).read(run)] == ["verdicts", "end"]
+    assert State(state_dir).holder() is None
+
+
+def test_a_journal_that_cannot_be_written_does_not_keep_the_lock(call, state_dir):
+    run = call(run_lock, state_dir=state_dir, level="level1", owner="kim")["run_id"]
+    os.mkdir(State(state_dir).journal_path(run))
+    failed = call(run_lock, state_dir=state_dir, state="absent", run_id=run, records=[END])
+    assert failed["failed"] and "can't be used" in failed["msg"]
+    assert not os.path.exists(State(state_dir).lock_path)
+
+
+def test_a_run_that_lost_its_lock_leaves_that_of_the_other(call, state_dir):
+    call(run_lock, state_dir=state_dir, run_id="20250115-161502-level1", owner="kim")
+    other = call(run_lock, state_dir=state_dir, owner="lee", stale_after=0)["run_id"]
+    failed = call(run_lock, state_dir=state_dir, state="absent", run_id="20250115-161502-level1", records=[END])
+    assert failed["failed"] and f"run {other} of lee does" in failed["msg"]
+    assert State(state_dir).holder()["run_id"] == other
