@@ -29,6 +29,8 @@ class ActionModule(ActionBase):
     place = "dest"
     what = "database"
     undone = "The database was not backed up"
+    #: Seconds that it may take, where the module has no option deadline.
+    deadline = 7200
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
@@ -42,7 +44,7 @@ class ActionModule(ActionBase):
 
     def follow(self, task_vars, dest):
         """Start the module, look after it, and hand out what it came to."""
-        limit = self._task.async_val = int(float(self._task.args.get("deadline") or 7200)) + 300
+        limit = self._task.async_val = int(float(self._task.args.get("deadline") or self.deadline)) + 300
         try:
             progress = self._remote_expand_user(f"{dest}.progress")
             args = {**self._task.args, "progress": progress}

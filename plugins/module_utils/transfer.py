@@ -78,3 +78,23 @@ class Watcher:
         with contextlib.suppress(FileNotFoundError):
             self.seen = max(self.seen, os.stat(f"{self.path}.seen").st_mtime)
         return time.time() - self.seen > ABANDONED
+
+
+class Share:
+    """Says how many bytes of about how many are done, where somebody wants to know of it.
+
+    Args:
+        path: file for the action plugin that looks there; None where none does.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.path, self.began = path, time.monotonic()
+        self.watcher = Watcher(path) if path else None
+
+    def __call__(self, done: int, about: int) -> None:
+        if self.path:
+            tell(self.path, done=done, about=about, seconds=round(time.monotonic() - self.began, 1))
+
+    def abandoned(self) -> bool:
+        """Whether somebody waited and no longer does: what was started for a playbook must not outlive it for long."""
+        return bool(self.watcher and self.watcher.gone())

@@ -101,6 +101,7 @@ options:
     type: path
 extends_documentation_fragment:
   - sparklio.rollback.journal
+  - sparklio.rollback.progress
 attributes:
   check_mode:
     support: full
@@ -146,11 +147,11 @@ removed:
 import json
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, _s3, restore_points, s3
+from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, _s3, restore_points, s3, transfer
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, write_private
 
 
@@ -196,6 +197,38 @@ def make(store: s3.Store, snapshot: str, partial: str) -> None:
         raise taken from exc
 
 
+def copies(
+    store: s3.Store, bucket: str, items: list[_s3.Object], snapshot: str, params: dict[str, Any]
+) -> list[_s3.Object]:
+    """Have the server copy the objects, and return those that were still there. The first that fails ends it."""
+    share, about, done = transfer.Share(params["progress"]), sum(item.size for item in items), 0
+    copied: list[_s3.Object] = []
+    due = 0.0
+    with ThreadPoolExecutor(max(1, params["parallel"])) as pool:
+        futures = [pool.submit(store.copy, bucket, item, snapshot) for item in items]
+        try:
+            for future, item in zip(futures, items):  # noqa: B905 - Python 3.9 has no strict
+                ended = False
+                while not ended:
+                    ended = bool(wait([future], timeout=1).done)
+                    if time.monotonic() >= due:
+                        due = time.monotonic() + 0.5
+                        share(done, about)
+                        if share.abandoned():
+                            raise restore_points.RestorePointError(
+                                "nobody waits for it any more: ansible-playbook was ended, so the copying was too"
+                            )
+                found = future.result()
+                copied += [found] if found else []
+                done += item.size
+        except BaseException:
+            # What is left in the queue is not begun.
+            for future in futures:
+                future.cancel()
+            raise
+    return copied
+
+
 def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     started = time.monotonic()
     store, bucket = connect(params)
@@ -204,15 +237,7 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     copied: list[_s3.Object] = []
     if not check:
         make(store, snapshot, os.path.dirname(params["dest"].rstrip("/")))
-        with ThreadPoolExecutor(max(1, params["parallel"])) as pool:
-            # The first that fails ends it; what is left in the queue is not begun.
-            futures = [pool.submit(store.copy, bucket, item, snapshot) for item in items]
-            try:
-                copied = [item for item in (future.result() for future in futures) if item]
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
+        copied = copies(store, bucket, items, snapshot, params)
         wrong = _s3.differences(copied, store.objects(snapshot))
         if wrong:
             raise s3.S3Error(
@@ -266,6 +291,7 @@ def main() -> None:
             "validate_certs": {"type": "bool", "default": True},
             "ca_path": {"type": "path"},
             "journal": JOURNAL_SPEC,
+            **transfer.PROGRESS_SPEC,
         },
         required_if=[("state", "present", ["id", "dest"]), ("state", "absent", ["ids"])],
         supports_check_mode=True,
@@ -276,7 +302,7 @@ def main() -> None:
         if not _manifest.is_id(name):
             module.fail_json(msg=f"{name!a} is not the id of a restore point, such as 20250115T050000Z-deploy.")
     try:
-        with Recorder(params["journal"], module.check_mode, "objects").heartbeat():
+        with transfer.told(params["progress"]), Recorder(params["journal"], module.check_mode, "objects").heartbeat():
             result = (present if is_present else absent)(params, module.check_mode)
     except s3.S3Error as exc:
         what = "were not backed up" if is_present else "of old restore points were not removed"

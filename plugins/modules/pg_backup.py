@@ -115,7 +115,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import _content_
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder
 from ansible_collections.sparklio.rollback.plugins.module_utils.postgres import Child, PostgresError
 from ansible_collections.sparklio.rollback.plugins.module_utils.restore_points import artifact, sync_directory
-from ansible_collections.sparklio.rollback.plugins.module_utils.transfer import PROGRESS_SPEC, Watcher, tell, told
+from ansible_collections.sparklio.rollback.plugins.module_utils.transfer import PROGRESS_SPEC, Share, told
 
 #: Part of a database's size that its compressed dump usually has: for the first guess of how much there will be.
 USUAL = 0.2
@@ -125,14 +125,12 @@ class Progress:
     """Says how far the dump is, in a file, and stops it where the disk gets full."""
 
     def __init__(self, params: dict[str, Any], folder: str, tables: list[dict[str, Any]]) -> None:
-        self.path, self.reserve, self.folder = params["progress"], params["reserve_mb"] << 20, folder
+        self.share, self.reserve, self.folder = Share(params["progress"]), params["reserve_mb"] << 20, folder
         self.sizes: dict[str, list[int]] = {}
         for table in tables:
             self.sizes.setdefault(table["name"], []).append(table["bytes"] or 0)
         self.total = sum(sum(sizes) for sizes in self.sizes.values())
         self.done = 0
-        self.began = time.monotonic()
-        self.watcher = Watcher(self.path) if self.path else None
 
     def tick(self, child: Child) -> None:
         for line in child.lines():
@@ -144,18 +142,16 @@ class Progress:
                 f"the disk of {self.folder} got full: only {self.reserve >> 20} MB were left, and the dump was stopped "
                 "before it took them. Free some space there, or name another place: -e rollback_backup_dir=…"
             )
-        if self.path:
+        if self.share.path:
             self.watched()
             written = 0
             with contextlib.suppress(FileNotFoundError), os.scandir(os.path.join(self.folder, "dump")) as entries:
                 written = sum(entry.stat().st_size for entry in entries)
-            about = _postgres.estimate(written, self.done, USUAL, self.total)
-            seconds = time.monotonic() - self.began
-            tell(self.path, done=written, about=about, seconds=round(seconds, 1))
+            self.share(written, _postgres.estimate(written, self.done, USUAL, self.total))
 
     def watched(self) -> None:
-        """Stop where nobody looks any more: what was started for a playbook must not outlive it for long."""
-        if self.watcher and self.watcher.gone():
+        """Stop where nobody looks any more."""
+        if self.share.abandoned():
             raise PostgresError("nobody waits for it any more: ansible-playbook was ended, so the dump was too")
 
 

@@ -146,14 +146,13 @@ def compare(session: postgres.Session, kept: dict[str, Any], deadline: float) ->
 
 def progress(path: str, session: postgres.Session, name: str, about: int) -> Callable[[], None]:
     """What leaves word of how large the scratch database is by now, and stops where nobody looks any more."""
-    began, watcher = time.monotonic(), transfer.Watcher(path)
+    share = transfer.Share(path)
     question = f"SELECT coalesce(pg_database_size({_content_manifest.literal(name)}), 0)"
 
     def tick() -> None:
-        if watcher.gone():
+        if share.abandoned():
             raise PostgresError("nobody waits for it any more: ansible-playbook was ended, so the restore was too")
-        size = int(session.ask(question))
-        transfer.tell(path, done=min(size, about), about=about, seconds=round(time.monotonic() - began, 1))
+        share(min(int(session.ask(question)), about), about)
 
     return tick
 

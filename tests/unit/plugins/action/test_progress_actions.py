@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.sparklio.rollback.plugins.action import (
     database_rehearsal,
     database_switch,
+    object_snapshot,
     pg_backup,
     pg_verify,
 )
@@ -44,11 +45,15 @@ def run(monkeypatch, action, looks, **arguments):
     return plugin.run(None, {"inventory_hostname": "app", "ansible_play_hosts_all": ["app"]}), shown, calls
 
 
-def test_it_shows_how_far_the_restore_is(monkeypatch):
-    result, shown, calls = run(monkeypatch, pg_verify, [FAR] * 6, path="/b/database")
+@pytest.mark.parametrize(
+    ("action", "place", "what"),
+    [(pg_verify, "path", "restore / 복원"), (object_snapshot, "dest", "objects / 오브젝트")],
+)
+def test_it_shows_how_far_the_restore_and_the_copying_are(monkeypatch, action, place, what):
+    result, shown, calls = run(monkeypatch, action, [FAR] * 6, **{place: "/b/part"})
     assert result == {"verdict": "pass"}
-    assert calls == [("sparklio.rollback.pg_verify", "/b/database.progress", True)]
-    assert shown and shown[0].startswith("restore / 복원: ") and "100.0 MB" in shown[0]
+    assert calls == [(action.ActionModule.module, "/b/part.progress", True)]
+    assert shown and shown[0].startswith(f"{what}: ") and "100.0 MB" in shown[0]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,12 @@ def test_nobody_looks_where_it_takes_a_moment(monkeypatch):
     assert (result, shown, calls) == ({"verdict": "pass"}, [], [("sparklio.rollback.database_switch", None, False)])
     # One without a rehearsal, such as an undo, has no place for it.
     assert run(monkeypatch, database_switch, [])[2] == [("sparklio.rollback.database_switch", None, False)]
+
+
+def test_old_snapshots_are_removed_at_once(monkeypatch):
+    assert run(monkeypatch, object_snapshot, [], state="absent", ids=["x"])[2] == [
+        ("sparklio.rollback.object_snapshot", None, False)
+    ]
 
 
 def test_each_revision_is_told_when_the_one_before_it_is_done(tmp_path):

@@ -6,11 +6,12 @@ import json
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
+from types import SimpleNamespace
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
-from ansible_collections.sparklio.rollback.plugins.module_utils import _s3, restore_points, s3
+from ansible_collections.sparklio.rollback.plugins.module_utils import _s3, restore_points, s3, transfer
 from ansible_collections.sparklio.rollback.plugins.modules import object_snapshot as module
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,6 +171,26 @@ def test_what_changes_meanwhile(server, snapshot):
     artifact = snapshot()["artifact"]
     assert artifact["meta"]["vanished"] == 1 and artifact["meta"]["objects"] == 4
     assert server.buckets[SNAPSHOT]["a/1.png"] == b"newer" and server.buckets[SNAPSHOT]["c"] == b"newest"
+
+
+def test_how_far_it_is_is_told(server, snapshot, monkeypatch, tmp_path):
+    path, told = tmp_path / "objects.progress", []
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=iter(range(1000)).__next__))
+    monkeypatch.setattr(transfer, "tell", lambda path, **state: told.append((path, state.get("done"))))
+    assert snapshot(progress=str(path))["artifact"]["meta"]["objects"] == 5
+    # In the order of their keys; what is begun is not done.
+    sizes = [len(server.buckets[SNAPSHOT][key]) for key in sorted(server.buckets[SNAPSHOT])]
+    assert [done for _path, done in told if done is not None] == [sum(sizes[:count]) for count in range(5)]
+    told.clear()
+    assert snapshot(id="20250115T070001Z-deploy")["artifact"]["meta"]["objects"] == 5 and told == []
+
+
+def test_what_nobody_waits_for_is_not_copied_on(server, snapshot, monkeypatch, tmp_path):
+    path = tmp_path / "objects.progress"
+    monkeypatch.setattr(transfer.Watcher, "gone", lambda self: True)
+    failed = snapshot(progress=str(path), parallel=1)
+    assert failed["failed"] and "nobody waits for it any more" in failed["msg"]
+    assert len(server.buckets[SNAPSHOT]) < 5 and not path.exists()
 
 
 def test_what_may_pass_is_tried_again(server, snapshot):
