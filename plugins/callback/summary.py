@@ -27,7 +27,11 @@ from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader
 from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
 
-_COLORS = dict.fromkeys(("rolled_back", "unchanged", "planned", "resumed", "healthy", "good", "backed_up"), C.COLOR_OK)
+_WELL = (
+    *("rolled_back", "unchanged", "planned", "approved", "resumed", "undone", "purged", "restored", "backed_up"),
+    *("healthy", "good"),
+)
+_COLORS = dict.fromkeys(_WELL, C.COLOR_OK)
 
 #: An assessment that lost its host has no statistics, and yet a code of its own.
 _UNASSESSED = 14

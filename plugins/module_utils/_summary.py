@@ -19,6 +19,7 @@ _HEADLINES = {
     "reverted": ("FAILED AND UNDONE", "실패하여 원래 상태로 되돌림"),
     "held": ("FAILED AND HELD", "실패, 현재 상태 유지"),
     "backed_up": ("BACKED UP", "백업 완료"),
+    "restored": ("RESTORED, beside what is there", "복원 완료, 기존 데이터는 그대로"),
     "resumed": ("RESUMED: the cut-off run was undone", "중단된 롤백을 되돌림"),
     "undone": ("UNDONE, as asked", "요청에 따라 되돌림"),
     "purged": ("PURGED", "보관된 데이터베이스 삭제 완료"),
@@ -51,6 +52,7 @@ _RANKS = (
     "planned",
     "approved",
     "backed_up",
+    "restored",
     "unchanged",
 )
 _ACTS = ("check", "preserve", "prepare", "switch", "validate", "undo", "record")

@@ -3,8 +3,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from ansible import constants as C
 from ansible_collections.sparklio.rollback.plugins.callback import summary
-from ansible_collections.sparklio.rollback.plugins.module_utils import _assess
+from ansible_collections.sparklio.rollback.plugins.module_utils import _assess, _summary
 
 
 class Screen:
@@ -53,6 +54,12 @@ def test_an_assessment_ends_with_its_own_code_after_all_is_printed(callback, rec
 def test_a_level_keeps_ansibles_code(callback):
     assert end(callback, {"outcome": "failed", "level": 1, "message": "it broke"}) is None
     assert callback._display.lines[0] == "FAILED / 실패"
+
+
+@pytest.mark.parametrize("outcome", _summary._RANKS)
+def test_only_what_went_wrong_is_shown_as_such(outcome):
+    wrong = outcome in ("failed", "held", "reverted", "refused")
+    assert summary._COLORS.get(outcome) == (None if wrong else C.COLOR_OK)
 
 
 def test_nothing_is_said_of_other_playbooks(callback):
