@@ -3,8 +3,9 @@
 """The schema of a database as lines that two databases can be compared by, whatever order things were made in. Pure.
 
 A line is what a thing is called, a tab, and what it is. Left out on purpose: owners, rights, tablespaces, storage
-parameters of columns, statistics, versions of extensions, and where a sequence is: two databases at the same revision
-may differ in them. Partitions' own copies of a parent's indexes, constraints and triggers follow from the parent's.
+parameters of columns, statistics, versions of extensions, event triggers where no superuser asks, and where a sequence
+is: two databases at the same revision may differ in them. Partitions' own copies of a parent's indexes, constraints and
+triggers follow from the parent's.
 
 PostgreSQL prints some expressions in another way once they were dumped and restored: ``canonical`` makes one text of
 both. Not of extended statistics, whose expressions it prints in a form of their own.
@@ -39,6 +40,8 @@ _OPTIONS = "coalesce(' WITH (' || (SELECT string_agg(o, ', ' ORDER BY o) FROM un
 _ATTRIBUTE = """format_type(a.atttypid, a.atttypmod)
     || coalesce((SELECT ' COLLATE ' || a.attcollation::regcollation FROM pg_catalog.pg_type t
         WHERE t.oid = a.atttypid AND a.attcollation NOT IN (0, t.typcollation)), '')"""
+# Nobody else can restore an event trigger, so that a rehearsal has none.
+_SUPERUSER = "(SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)"
 
 #: Kind of a thing to the question for its lines. {version} stands for: this relation is the version table.
 _PARTS = {
@@ -135,11 +138,11 @@ SELECT 'trigger ' || quote_ident(t.tgname) || ' on ' || {_RELATION},
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid {_JOIN_TABLE}
 WHERE NOT t.tgisinternal AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0' AND c.relpersistence <> 't'
 AND {_ours("pg_class", "c")} AND NOT ({{version}})""",
-    "event trigger": """
+    "event trigger": f"""
 SELECT 'event trigger ' || quote_ident(t.evtname),
     t.evtevent || ' ' || t.evtfoid::regprocedure || coalesce(' ' || array_to_string(t.evttags, ', '), '')
     || CASE t.evtenabled WHEN 'O' THEN '' ELSE ' (enabled: ' || t.evtenabled::text || ')' END
-FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+FROM pg_catalog.pg_event_trigger t WHERE {_SUPERUSER} AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = 'pg_catalog.pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e')""",
     "rule": f"""
 SELECT 'rule ' || quote_ident(r.rulename) || ' on ' || {_RELATION}, pg_get_ruledef(r.oid)
@@ -158,17 +161,18 @@ SELECT 'statistics ' || {_called("s", "stxname")}, pg_get_statisticsobjdef(s.oid
 FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
 WHERE {_ours("pg_statistic_ext", "s")}""",
     # The server's own things have the numbers below 16384.
-    "comment": """
+    "comment": f"""
 SELECT 'comment on ' || i.type || ' ' || i.identity, o.description
 FROM pg_catalog.pg_description o
 CROSS JOIN LATERAL pg_identify_object(o.classoid, o.objoid, o.objsubid) i
 WHERE o.objoid >= 16384
 AND o.classoid NOT IN ('pg_catalog.pg_extension'::regclass, 'pg_catalog.pg_largeobject'::regclass)
+AND (o.classoid <> 'pg_catalog.pg_event_trigger'::regclass OR {_SUPERUSER})
 AND i.identity IS NOT NULL AND coalesce(i.schema, '') !~ '^pg_'
 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = o.classoid AND d.objid = o.objoid AND d.deptype = 'e')
 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE o.classoid = 'pg_catalog.pg_class'::regclass AND c.oid = o.objoid AND ({version}))""",
+    WHERE o.classoid = 'pg_catalog.pg_class'::regclass AND c.oid = o.objoid AND ({{version}}))""",
 }
 
 #: The kinds of types that a column can have.

@@ -249,6 +249,32 @@ def test_a_value_that_a_check_allows_beside_those_is_a_difference(make):
     assert app.databases() == {app.name: True} and app.heads() == ["r2_learnings"]
 
 
+EVENT_TRIGGER = """
+CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER noted ON sql_drop EXECUTE FUNCTION noted();
+COMMENT ON EVENT TRIGGER noted IS 'by a superuser';
+"""
+FOREIGN = f"""
+CREATE EXTENSION postgres_fdw;
+GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {USER};
+SET ROLE {USER};
+CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'nowhere');
+CREATE USER MAPPING FOR {USER} SERVER other OPTIONS (user 'x', password 'y');
+CREATE FOREIGN TABLE far (id int) SERVER other;
+"""
+
+
+@pytest.mark.parametrize("made", [EVENT_TRIGGER, FOREIGN])
+def test_what_only_a_superuser_may_make_is_no_obstacle(app, made):
+    app.sql(made)
+    result = rehearse(app)
+    assert result["verdict"] == "pass", result["evidence"]
+    switch(app)
+    assert checked(app) == []
+    # The copy of the files has it.
+    assert app.sql("SELECT count(*) FROM pg_event_trigger") == str(int(made == EVENT_TRIGGER))
+
+
 @pytest.mark.parametrize("whose", ["DATABASE shop", f"ROLE {USER} IN DATABASE shop"])
 def test_the_search_path_of_the_database_holds_in_the_scratch_databases(app, whose):
     """Without it Alembic finds no version table there."""
