@@ -208,8 +208,12 @@ def create_scratch(name: str, owner: str, settings: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def without(toc: Iterable[str], extensions: Iterable[str], schemas: Iterable[str]) -> list[str]:
-    """The lines of ``pg_restore --list`` without the extensions and schemas that are there already."""
+def without(toc: Iterable[str], extensions: Iterable[str], schemas: Iterable[str], superuser: bool = True) -> list[str]:
+    """The lines of ``pg_restore --list`` without the extensions and schemas that are there already.
+
+    Args:
+        superuser: whether a superuser restores; nobody else may make event triggers.
+    """
     gone = {f"EXTENSION - {name}" for name in extensions} | {f"SCHEMA - {name}" for name in schemas}
     gone |= {f"COMMENT - EXTENSION {name}" for name in extensions}
     kept = []
@@ -217,6 +221,8 @@ def without(toc: Iterable[str], extensions: Iterable[str], schemas: Iterable[str
         what = re.sub(r"^\d+; \d+ \d+ ", "", line).rstrip()
         # A schema's line ends in its owner; an extension's has none.
         if what in gone or (what.startswith("SCHEMA - ") and what.rpartition(" ")[0] in gone):
+            continue
+        if not superuser and what.startswith(("EVENT TRIGGER - ", "COMMENT - EVENT TRIGGER ")):
             continue
         kept.append(line)
     return kept

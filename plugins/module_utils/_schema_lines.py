@@ -3,8 +3,12 @@
 """The schema of a database as lines that two databases can be compared by, whatever order things were made in. Pure.
 
 A line is what a thing is called, a tab, and what it is. Left out on purpose: owners, rights, tablespaces, storage
-parameters of columns, statistics, versions of extensions, and where a sequence is: two databases at the same revision
-may differ in them. Partitions' own copies of a parent's indexes, constraints and triggers follow from the parent's.
+parameters of columns, statistics, versions of extensions, event triggers where no superuser asks, and where a sequence
+is: two databases at the same revision may differ in them. Partitions' own copies of a parent's indexes, constraints and
+triggers follow from the parent's.
+
+PostgreSQL prints some expressions in another way once they were dumped and restored: ``canonical`` makes one text of
+both. Not of extended statistics, whose expressions it prints in a form of their own.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ _OPTIONS = "coalesce(' WITH (' || (SELECT string_agg(o, ', ' ORDER BY o) FROM un
 _ATTRIBUTE = """format_type(a.atttypid, a.atttypmod)
     || coalesce((SELECT ' COLLATE ' || a.attcollation::regcollation FROM pg_catalog.pg_type t
         WHERE t.oid = a.atttypid AND a.attcollation NOT IN (0, t.typcollation)), '')"""
+# Nobody else can restore an event trigger, so that a rehearsal has none.
+_SUPERUSER = "(SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)"
 
 #: Kind of a thing to the question for its lines. {version} stands for: this relation is the version table.
 _PARTS = {
@@ -132,11 +138,11 @@ SELECT 'trigger ' || quote_ident(t.tgname) || ' on ' || {_RELATION},
 FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid {_JOIN_TABLE}
 WHERE NOT t.tgisinternal AND coalesce(to_jsonb(t) ->> 'tgparentid', '0') = '0' AND c.relpersistence <> 't'
 AND {_ours("pg_class", "c")} AND NOT ({{version}})""",
-    "event trigger": """
+    "event trigger": f"""
 SELECT 'event trigger ' || quote_ident(t.evtname),
     t.evtevent || ' ' || t.evtfoid::regprocedure || coalesce(' ' || array_to_string(t.evttags, ', '), '')
     || CASE t.evtenabled WHEN 'O' THEN '' ELSE ' (enabled: ' || t.evtenabled::text || ')' END
-FROM pg_catalog.pg_event_trigger t WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+FROM pg_catalog.pg_event_trigger t WHERE {_SUPERUSER} AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = 'pg_catalog.pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e')""",
     "rule": f"""
 SELECT 'rule ' || quote_ident(r.rulename) || ' on ' || {_RELATION}, pg_get_ruledef(r.oid)
@@ -155,17 +161,18 @@ SELECT 'statistics ' || {_called("s", "stxname")}, pg_get_statisticsobjdef(s.oid
 FROM pg_catalog.pg_statistic_ext s JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace
 WHERE {_ours("pg_statistic_ext", "s")}""",
     # The server's own things have the numbers below 16384.
-    "comment": """
+    "comment": f"""
 SELECT 'comment on ' || i.type || ' ' || i.identity, o.description
 FROM pg_catalog.pg_description o
 CROSS JOIN LATERAL pg_identify_object(o.classoid, o.objoid, o.objsubid) i
 WHERE o.objoid >= 16384
 AND o.classoid NOT IN ('pg_catalog.pg_extension'::regclass, 'pg_catalog.pg_largeobject'::regclass)
+AND (o.classoid <> 'pg_catalog.pg_event_trigger'::regclass OR {_SUPERUSER})
 AND i.identity IS NOT NULL AND coalesce(i.schema, '') !~ '^pg_'
 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
     WHERE d.classid = o.classoid AND d.objid = o.objoid AND d.deptype = 'e')
 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE o.classoid = 'pg_catalog.pg_class'::regclass AND c.oid = o.objoid AND ({version}))""",
+    WHERE o.classoid = 'pg_catalog.pg_class'::regclass AND c.oid = o.objoid AND ({{version}}))""",
 }
 
 #: The kinds of types that a column can have.
@@ -196,9 +203,112 @@ def with_extensions(lines: Iterable[str], others: Iterable[str]) -> list[str]:
     return sorted([*kept, *(line for line in others if line.startswith("extension "))])
 
 
+#: Kinds of things that expressions are printed of. A comment, say, is free text.
+_PRINTED = (
+    *("table", "column", "constraint", "index", "type", "view", "materialized", "function", "procedure", "trigger"),
+    *("rule", "policy"),
+)
+#: A string, a quoted name, a function's body: nothing in them is looked at. Then what gives an expression its form.
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\$((?:[^\W\d]\w*)?)\$.*?\$\1\$|\bARRAY\[|[()\[\],]|[\w$]+|.""", re.DOTALL
+)
+_NAME = r'(?:"(?:[^"]|"")*"|[^\W\d][\w$]*)'
+_CAST = re.compile(
+    rf"::{_NAME}(?:\.{_NAME})?(?: (?:varying|precision|year|month|day|hour|minute|second|to))*(?:\([\w, -]*\))?"
+    r"(?: with(?:out)? time zone)?(?:\[\])?"
+)
+
+
+class _Group(str):
+    """What stands in parentheses, with them.
+
+    Attributes:
+        pieces: its tokens, and the groups within it.
+    """
+
+    pieces: list[str]
+
+    def __new__(cls, pieces: list[str]) -> _Group:
+        made = super().__new__(cls, f"({''.join(pieces)})")
+        made.pieces = pieces
+        return made
+
+
+def _uncast(element: list[str]) -> tuple[list[str], str]:
+    """What ``(…)::type`` casts, and ``::type``; that is empty where the element is something else."""
+    if len(element) > 1 and isinstance(element[0], _Group):
+        cast = "".join(element[1:])
+        if _CAST.fullmatch(cast):
+            return element[0].pieces, cast
+    return element, ""
+
+
+def _is_array(element: list[str]) -> bool:
+    """Whether its text alone tells that it is an array. A column may be one without that."""
+    inner, cast = _uncast(element)
+    return cast.endswith("[]") or (len(inner) == 1 and inner[0].startswith("ARRAY["))
+
+
+def _array(elements: list[list[str]]) -> list[str]:
+    """``ARRAY[(a)::t, (b)::t]`` as ``(ARRAY[a, b])::t[]``, as often as it goes."""
+    inner, casts = zip(*map(_uncast, elements))  # noqa: B905 - Python 3.9 has no strict
+    cast = casts[0]
+    # Arrays within an array are cast to the type of the whole. Where they aren't, they are made one element each.
+    if not cast or len(set(casts)) > 1 or any(_is_array(element) != cast.endswith("[]") for element in inner):
+        return [f"ARRAY[{', '.join(''.join(element).strip() for element in elements)}]"]
+    return [_Group(_array(list(inner))), cast if cast.endswith("[]") else f"{cast}[]"]
+
+
+def _flat(pieces: list[str]) -> list[str]:
+    """What is in parentheses: ``(a AND b) AND c`` as ``a AND b AND c``."""
+    if len(pieces) > 3 and isinstance(pieces[0], _Group) and pieces[2] in ("AND", "OR"):
+        inner = pieces[0].pieces
+        if pieces[2] in inner and "SELECT" not in inner:
+            return [*inner, *pieces[1:]]
+    return pieces
+
+
+def canonical(definition: str) -> str:
+    """A definition with one text for what PostgreSQL prints in two ways.
+
+    ``x IN ('a', 'b')`` on a varchar is kept as an array of varchar that is cast as a whole, and printed as
+    ``(ARRAY['a'::character varying, …])::text[]``. Where that text is read again, as after a restore, the parser casts
+    each element instead, and ``ARRAY[('a'::character varying)::text, …]`` is printed from then on. Both mean the same.
+    So it is with ``a BETWEEN b AND c AND d``: two ANDs are kept, and the parser makes one of their text.
+    """
+    if not any(mark in definition for mark in ("ARRAY[", ") AND ", ") OR ")):
+        return definition
+    # Each what opened it, and its elements: of an array all, else one.
+    frames: list[tuple[str, list[list[str]]]] = [("", [[]])]
+    for match in _TOKEN.finditer(definition):
+        token, (opened, elements) = match[0], frames[-1]
+        if token in ("(", "[", "ARRAY["):
+            frames.append((token, [[]]))
+        elif token in (")", "]"):
+            if (opened, token) not in (("(", ")"), ("[", "]"), ("ARRAY[", "]")):
+                return definition
+            frames.pop()
+            add = frames[-1][1][-1]
+            if opened == "(":
+                add.append(_Group(_flat(elements[0])))
+            elif opened == "[":
+                add += ["[", *elements[0], "]"]
+            else:
+                add += _array(elements)
+        elif token == "," and opened == "ARRAY[":
+            elements.append([])
+        elif not (token.isspace() and opened == "ARRAY[" and not elements[-1]):
+            elements[-1].append(token)
+    return "".join(frames[0][1][0]) if len(frames) == 1 else definition
+
+
 def parse(lines: Iterable[str]) -> dict[str, str]:
     """What each thing is, by what it is called."""
-    return {name: definition for name, _tab, definition in (line.partition("\t") for line in lines)}
+    found = {}
+    for line in lines:
+        name, _tab, definition = line.partition("\t")
+        found[name] = canonical(definition) if name.partition(" ")[0] in _PRINTED else definition
+    return found
 
 
 def _relation(name: str) -> str | None:

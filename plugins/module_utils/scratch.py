@@ -25,13 +25,14 @@ INSTEAD = "; or compare checksums only: -e backup_verify=checksum"
 
 
 class Made(NamedTuple):
-    """A scratch database that was made, the extensions that are in it already, what was swept before, and the server's
-    version number."""
+    """A scratch database that was made, the extensions that are in it already, what was swept before, the server's
+    version number, and whether a superuser restores into it."""
 
     name: str
     extensions: list[dict[str, Any]]
     swept: list[str]
     number: int
+    superuser: bool
 
 
 class Damaged(Exception):
@@ -145,6 +146,7 @@ def check_rights(
 
 
 def make_extensions(session: postgres.Session, owner: str, extensions: list[dict[str, Any]]) -> None:
+    """Make them, and let the owner use the foreign-data wrappers that they bring."""
     identifier = _content_manifest.identifier
     for item in extensions:
         if item["schema"] not in ("public", "pg_catalog"):
@@ -152,6 +154,15 @@ def make_extensions(session: postgres.Session, owner: str, extensions: list[dict
         schema = "" if item["schema"] == "pg_catalog" else f" SCHEMA {identifier(item['schema'])}"
         # The version that the server has: that of the dump may not be there any more.
         session.ask(f"CREATE EXTENSION IF NOT EXISTS {identifier(item['name'])}{schema} CASCADE", 120)
+    # Only with that may the owner make the foreign servers of the dump again.
+    wrappers = session.json(
+        "SELECT coalesce(jsonb_agg(fdwname), '[]') FROM pg_catalog.pg_foreign_data_wrapper "
+        f"WHERE NOT has_foreign_data_wrapper_privilege({_content_manifest.literal(owner)}, oid, 'USAGE')"
+    )
+    for name in wrappers:
+        # Who may not grant it may have no server that needs it.
+        with contextlib.suppress(PostgresError):
+            session.ask(f"GRANT USAGE ON FOREIGN DATA WRAPPER {identifier(name)} TO {identifier(owner)}")
 
 
 def room(
@@ -225,7 +236,7 @@ def made(
             if extensions:
                 with postgres.admin_session(params, tools, target, name) as inside:
                     make_extensions(inside, server["user"], extensions)
-            yield Made(name, extensions, swept, server["number"])
+            yield Made(name, extensions, swept, server["number"], server["superuser"])
         finally:
             if name not in (spare or ()):
                 scratch.drop(name)
@@ -258,7 +269,7 @@ def restore(
         schemas = [item["schema"] for item in place.extensions if item["schema"] not in ("public", "pg_catalog")]
         names = [item["name"] for item in place.extensions]
         with open(wanted, "w", encoding="utf-8") as to:
-            to.writelines(choose(_postgres.without(lines, names, schemas)))
+            to.writelines(choose(_postgres.without(lines, names, schemas, place.superuser)))
         child = postgres.Child(
             [
                 *(program, "-w", f"-j{jobs}", "--no-owner", "--no-privileges", "--no-publications"),

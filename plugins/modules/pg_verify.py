@@ -16,6 +16,7 @@ description:
     that a killed run has left behind is dropped by the next. Nothing without that comment is ever dropped.
   - Making it takes the right CREATEDB, and superuser rights where the database has extensions that are not trusted,
     such as C(vector). Where the application's role has neither, O(admin_command) or O(admin_url) says who does.
+  - Event triggers are left out where the application's role is no superuser, who alone may make them.
   - A dump that does not hold what it should is a result (RV(verdict)), not a failure of the module.
 options:
   path:

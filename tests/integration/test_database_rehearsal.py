@@ -163,6 +163,118 @@ def test_a_version_table_of_another_name_in_another_schema(app):
     assert app.sql("SELECT version_num FROM meta.versions") == "r1_users"
 
 
+#: What PostgreSQL prints in another way once it was dumped and restored.
+PRINTED_TWICE = """
+    op.execute("CREATE DOMAIN size AS varchar(9) CHECK (VALUE IN ('small', 'it''s big'))")
+    op.execute(
+        "CREATE TABLE orders (id serial PRIMARY KEY, state varchar(9) NOT NULL, size size, note text, total numeric,"
+        " paid boolean GENERATED ALWAYS AS (state IN ('paid', 'sent')) STORED,"
+        " CONSTRAINT state CHECK (state IN ('new', 'paid', 'sent')),"
+        " CHECK (total BETWEEN 0 AND 9 AND note <> ''), CHECK (total = ANY (ARRAY[1, 2])))"
+    )
+    op.execute("CREATE INDEX ix_open ON orders (id) WHERE state IN ('new', 'paid')")
+    op.execute("CREATE INDEX ix_state ON orders ((CASE WHEN state NOT IN ('new', 'sent') THEN 1 END))")
+    op.execute("CREATE VIEW open AS SELECT id, CASE WHEN state IN ('new', 'paid') THEN 'o' END AS o FROM orders"
+               " WHERE state IN ('new', 'paid') AND EXISTS (SELECT FROM users WHERE name IN ('a', 'b'))")
+    op.execute("CREATE MATERIALIZED VIEW few AS SELECT * FROM orders WHERE total BETWEEN 1 AND 2 AND id > 0")
+    op.execute("CREATE RULE kept AS ON DELETE TO orders WHERE old.state IN ('paid', 'sent') DO INSTEAD NOTHING")
+    op.execute("CREATE POLICY seen ON orders USING (state IN ('new', 'paid'))")
+    op.execute("CREATE TRIGGER odd BEFORE UPDATE ON orders FOR EACH ROW WHEN (new.state IN ('new', 'paid'))"
+               " EXECUTE FUNCTION suppress_redundant_updates_trigger()")
+"""
+
+
+@pytest.fixture
+def make(cluster, tmp_path):
+    """Makes an application whose first revision has more in it, and the second more at the end of both its ways."""
+
+    def made(users: str, learnings: str = "", back: str = "") -> Application:
+        return Application(
+            cluster,
+            tmp_path,
+            revisions={
+                "r1_users": revision("r1_users", None, USERS + users),
+                "r2_learnings": revision("r2_learnings", "r1_users", LEARNINGS + learnings, NO_LEARNINGS + back),
+            },
+        )
+
+    yield made
+    for name in cluster.sql("SELECT datname FROM pg_database WHERE datname LIKE 'shop%'").split():
+        cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def switch(app: Application, fails: bool = False) -> dict:
+    run = "20250115-140000-level3"
+    options = {
+        **app.options(run_id=run, backend_dir=str(app.backend), journal=app.journal(run)),
+        **{"revisions": ["r2_learnings"], "heads": ["r2_learnings"], "target_heads": ["r1_users"]},
+        **{"may_change": ["public.alembic_version", "public.learnings"]},
+        "schema_file": str(app.root / "schema.json"),
+    }
+    return module("database_switch", options, fails=fails)
+
+
+def checked(app: Application) -> list[str]:
+    """What Validate says to the schema that serves."""
+    found = module("pg_integrity", app.options(schema_file=str(app.root / "schema.json"), admin_command=None))
+    assert found["verdict"] in ("pass", "fail"), found["evidence"]
+    return found["schema_differences"]
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_what_a_restore_prints_in_another_way_is_no_difference(make, renamed):
+    rename = "    op.alter_column('orders', {!r}, new_column_name={!r})\n"
+    to, back = (rename.format("state", "stage"), rename.format("stage", "state")) if renamed else ("", "")
+    app = make(PRINTED_TWICE, to, back)
+    result = rehearse(app)
+    assert result["verdict"] == "pass" and result["drift"] == [], result["evidence"]
+    # The two do differ as text, or nothing is shown here.
+    question = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'state'"
+    kept = json.loads((app.root / "schema.json").read_text())
+    switch(app)
+    assert f"constraint state on orders\t{app.sql(question)}" not in kept
+    assert checked(app) == []
+
+
+def test_a_value_that_a_check_allows_beside_those_is_a_difference(make):
+    app = make(PRINTED_TWICE)
+    result = rehearse(app)
+    assert result["verdict"] == "pass" and result["drift"] == [], result
+    app.sql(
+        "ALTER TABLE orders DROP CONSTRAINT state, "
+        "ADD CONSTRAINT state CHECK (state IN ('new', 'paid', 'sent', 'lost'))"
+    )
+    failed = switch(app, fails=True)
+    assert "constraint state on orders differs" in failed["msg"] and "lost" in failed["msg"]
+    assert app.databases() == {app.name: True} and app.heads() == ["r2_learnings"]
+
+
+EVENT_TRIGGER = """
+CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER noted ON sql_drop EXECUTE FUNCTION noted();
+COMMENT ON EVENT TRIGGER noted IS 'by a superuser';
+"""
+FOREIGN = f"""
+CREATE EXTENSION postgres_fdw;
+GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {USER};
+SET ROLE {USER};
+CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (dbname 'nowhere');
+CREATE USER MAPPING FOR {USER} SERVER other OPTIONS (user 'x', password 'y');
+CREATE FOREIGN TABLE far (id int) SERVER other;
+"""
+
+
+@pytest.mark.parametrize("made", [EVENT_TRIGGER, FOREIGN])
+def test_what_only_a_superuser_may_make_is_no_obstacle(app, made):
+    app.sql(made)
+    result = rehearse(app)
+    assert result["verdict"] == "pass", result["evidence"]
+    switch(app)
+    assert checked(app) == []
+    # The copy of the files has it.
+    assert app.sql("SELECT count(*) FROM pg_event_trigger") == str(int(made == EVENT_TRIGGER))
+
+
 @pytest.mark.parametrize("whose", ["DATABASE shop", f"ROLE {USER} IN DATABASE shop"])
 def test_the_search_path_of_the_database_holds_in_the_scratch_databases(app, whose):
     """Without it Alembic finds no version table there."""

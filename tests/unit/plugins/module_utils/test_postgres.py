@@ -130,6 +130,17 @@ def test_what_is_there_is_left_out_of_the_list():
     assert _postgres.without(toc, ["vector"], ["ext"]) == [toc[0], toc[2], toc[5], toc[6]]
 
 
+def test_an_event_trigger_is_left_out_where_no_superuser_restores():
+    toc = [
+        "3400; 3466 16400 EVENT TRIGGER - noted postgres\n",
+        "3401; 0 0 COMMENT - EVENT TRIGGER noted postgres\n",
+        "210; 1255 16399 FUNCTION public EVENT TRIGGER - () shop\n",
+        "3402; 2620 16402 TRIGGER public users touched shop\n",
+    ]
+    assert _postgres.without(toc, [], [], superuser=False) == toc[2:]
+    assert _postgres.without(toc, [], [], superuser=True) == toc
+
+
 def test_progress_in_one_line():
     assert _transfer.line("database", 45_000_000, 160_000_000, 6.0) == (
         "database: 45.0 MB of about 160.0 MB, about 0:15 left / 남음"
