@@ -14,6 +14,9 @@ description:
     Alembic, and tells what that came to. Which tables were dropped or changed, what went with them, how long it
     took, and whether
     foreign keys, indexes and constraints hold afterwards. The application's database is not touched.
+  - Every variable of the environment and of O(env_file) that holds an address of the application's database holds one
+    of the scratch database instead, and a connection of psycopg, psycopg2 or asyncpg that leads elsewhere is closed and
+    fails the rehearsal. A program that a revision runs with an address of its own is not stopped.
   - What was dropped is listed by an event trigger where the administrator is a superuser, cascades too. The tables are
     compared with the dump's list of contents in any case.
   - The schema is compared with one that is built by upgrading an empty scratch database to the same heads.

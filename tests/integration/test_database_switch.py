@@ -411,7 +411,7 @@ with engine.connect() as connection:
 """
     address = app.url.replace("postgresql+psycopg", "postgresql").rpartition("/")[0] + "/shop_other"
     app.env(elsewhere.replace("ADDRESS", repr(address)))
-    assert "env.py led to database shop_other, not to shop_candidate" in switch(app, fails=True)["msg"]
+    assert "psycopg was led to database shop_other, not to shop_candidate" in switch(app, fails=True)["msg"]
     assert app.heads("shop_other") == ["r2_learnings"] and state(app) == before
 
 
