@@ -144,7 +144,9 @@ tables:
   elements: dict
   sample: [{table: public.brand_learnings, what: dropped, rows: 42, rows_after: 0}]
 may_change:
-  description: Tables whose number of rows may be another one afterwards.
+  description: >-
+    Tables whose number of rows may be another one afterwards, with those whose rows go along by a foreign key with
+    C(ON DELETE CASCADE).
   returned: success
   type: list
   elements: str
@@ -281,6 +283,7 @@ class Rehearsal:
                 # With the version table, whose name only env.py knows: what is there no more afterwards does not count.
                 before = session.json(_schema_lines.query(""), self.left())
                 self.names = session.json(_rehearsal.NAMES, self.left())
+                self.cascades = session.json(_rehearsal.CASCADES, self.left())
                 self.began_at = session.ask(_rehearsal.NOW)
                 self.check(session)
             steps.ready(min(self.deadline, time.monotonic() + 120))
@@ -354,7 +357,9 @@ class Rehearsal:
         result = self.result
         version, planned = result["version_table"], self.params["planned"]
         result["tables"] = _rehearsal.changed_tables(self.kept["tables"], tables, version, renamed)
-        result["may_change"] = _rehearsal.may_change(result["tables"], version, planned, kept)
+        # A revision can make a key as well as drop one.
+        cascades = [*self.cascades, *session.json(_rehearsal.CASCADES, self.left())]
+        result["may_change"] = _rehearsal.may_change(result["tables"], version, planned, kept, cascades)
 
     def drift(
         self, place: scratch.Scratch, who: dict[str, Any], before: Sequence[str], after: Sequence[str]

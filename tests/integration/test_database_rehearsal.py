@@ -242,6 +242,31 @@ def test_a_version_table_of_another_name_in_another_schema(app):
     assert app.sql("SELECT version_num FROM meta.versions") == "r1_users"
 
 
+@pytest.mark.parametrize(("action", "passes"), [("CASCADE", True), ("NO ACTION", False)])
+def test_rows_that_go_along_by_a_key_may_come_before_the_switch(app, action, passes):
+    """The backup had no draft; by the switch there is one that a row refers to."""
+    app.sql(
+        "ALTER TABLE learnings DROP CONSTRAINT learnings_user_id_fkey;"
+        f"ALTER TABLE learnings ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE {action}"
+    )
+    text = "op.execute(\"DELETE FROM users WHERE name = 'draft'\")\nop.drop_column('users', 'profile')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, text))
+    planned = [{"kind": "rows", "table": "users", "name": None}, DROPS[0]]
+    result = rehearse(app, planned=planned, build=None)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert ("public.learnings" in result["may_change"]) is passes and "public.users" in result["may_change"]
+    app.sql("INSERT INTO users (name) VALUES ('draft'); INSERT INTO learnings (user_id) SELECT max(id) FROM users")
+    run = "20250115-140000-level3"
+    options = {
+        **app.options(run_id=run, backend_dir=str(app.backend), journal=app.journal(run)),
+        **{"revisions": ["r2_learnings"], "heads": ["r2_learnings"], "target_heads": ["r1_users"]},
+        **{"may_change": result["may_change"], "schema_file": str(app.root / "schema.json")},
+    }
+    module("database_switch", options, fails=not passes)
+    if passes:
+        assert app.sql("SELECT (SELECT count(*) FROM users) || ' ' || count(*) FROM learnings") == "200 200"
+
+
 @pytest.mark.parametrize("whose", ["DATABASE shop", f"ROLE {USER} IN DATABASE shop"])
 def test_the_search_path_of_the_database_holds_in_the_scratch_databases(app, whose):
     """Without it Alembic finds no version table there."""
