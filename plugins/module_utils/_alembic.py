@@ -19,7 +19,7 @@ import json, os, sys, threading
 marker, seconds, config_file = sys.argv[1], float(sys.argv[2]), sys.argv[3]
 count_seconds, tables = float(sys.argv[4]), sys.argv[5:]
 answer = dict.fromkeys(("heads", "tree_heads", "server_version", "error", "tree_error", "rows_error"), None)
-answer.update(connected=False, rows={})
+answer.update(connected=False, rows={}, version_table=None)
 out = os.fdopen(os.dup(1), "w")
 
 
@@ -121,6 +121,7 @@ try:
     def look(_, context):
         heads.update(context.get_current_heads())
         answer["heads"] = sorted(heads)
+        answer["version_table"] = ".".join(filter(None, (context.version_table_schema, context.version_table)))
         answer["connected"] = True
         if context.dialect.name == "postgresql":
             answer["server_version"] = context.connection.exec_driver_sql("SHOW server_version").scalar()

@@ -4,8 +4,9 @@
 
 The script goes through the application's own ``env.py``, so that the version table, naming conventions and
 whatever else it configures hold. Three things make sure that it never meets another database than the one that it was
-given: every new connection is led there, whatever address ``env.py`` reads; it is asked which database it is in before
-anything else; and the version table has to be at the revisions that were expected.
+given: every new connection of SQLAlchemy is led there, whatever address ``env.py`` reads, and one that a driver makes
+past it is closed again where it leads elsewhere; it is asked which database it is in before anything else; and the
+version table has to be at the revisions that were expected.
 """
 
 from __future__ import annotations
@@ -41,6 +42,68 @@ def shown(exc):
 
 class Refused(Exception):
     pass
+
+
+def stray(driver, found):
+    if found == wanted.get("database"):
+        return None
+    to = ", not to " + wanted["database"] if wanted.get("database") else ", and SQL is made without any"
+    return Refused(
+        "%s was led to database %s%s; nothing was run there. Let what connects use op.get_bind(), or an address of the "
+        "environment file, which leads to the copy" % (driver, found, to))
+
+
+def guard():
+    # For what opens a connection by itself, past SQLAlchemy. A driver that can't be imported is used by nobody.
+    def synchronous(name, former):
+        def connect(*args, **options):
+            connection = former(*args, **options)
+            refused = stray(name, connection.info.dbname)
+            if refused:
+                connection.close()
+                raise refused
+            return connection
+
+        return connect
+
+    def psycopg(driver):
+        inner, inner_async = driver.Connection.connect.__func__, driver.AsyncConnection.connect.__func__
+
+        async def connect_async(cls, *args, **options):
+            connection = await inner_async(cls, *args, **options)
+            refused = stray("psycopg", connection.info.dbname)
+            if refused:
+                await connection.close()
+                raise refused
+            return connection
+
+        driver.Connection.connect = classmethod(synchronous("psycopg", inner))
+        driver.AsyncConnection.connect = classmethod(connect_async)
+        driver.connect = driver.Connection.connect
+
+    def psycopg2(driver):
+        driver.connect = synchronous("psycopg2", driver.connect)
+
+    def asyncpg(driver):
+        former = driver.connect
+
+        async def connect(*args, **options):
+            connection = await former(*args, **options)
+            refused = stray("asyncpg", await connection.fetchval("SELECT current_database()"))
+            if refused:
+                connection.terminate()
+                raise refused
+            return connection
+
+        # Its pools ask the second one.
+        driver.connect = driver.connection.connect = connect
+
+    for name, wrap in (("psycopg", psycopg), ("psycopg2", psycopg2), ("asyncpg", asyncpg)):
+        try:
+            driver = __import__(name)
+        except Exception:
+            continue
+        wrap(driver)
 
 
 def listen():
@@ -165,6 +228,7 @@ try:
     config = Config(wanted["config"])
     script = ScriptDirectory.from_config(config)
     script.get_heads()
+    guard()
     if wanted["mode"] == "sql":
         sql, errors = offline(config, script)
         say(sql=sql, errors=errors, error=None)

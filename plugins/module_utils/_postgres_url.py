@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -41,6 +42,9 @@ _VARIABLES = {
     "sslrootcert": "PGSSLROOTCERT",
     "target_session_attrs": "PGTARGETSESSIONATTRS",
 }
+_DBNAME = re.compile(
+    r"(?P<name>(?:^|(?<=\s))dbname\s*=\s*)(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|(?P<plain>[^\s']\S*))", re.DOTALL
+)
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -108,12 +112,17 @@ def parse(url: str) -> Target:
     query = parse_qsl(match["query"] or "", keep_blank_values=True)
     options = dict(query)
     hosts = [value for name, value in query if name in ("host", "unix_sock")]
+    port = match["port"] or ""
     if hosts:
         places = [place for value in hosts for place in value.split(",")]
+    elif "," in port:
+        # libpq's own way to name several, each with its port.
+        first = f"[{match['ipv6']}]" if match["ipv6"] else unquote(match["host"] or "")
+        places, port = f"{first}:{port}".split(","), ""
     else:
         host = match["ipv6"] or unquote(match["host"] or "")
         places = host.split(",")
-    split = [_place(place, options.get("port") or match["port"] or "") for place in places]
+    split = [_place(place, options.get("port") or port) for place in places]
     ports = tuple(port for _host, port in split)
     if any(port and not (port.isdigit() and 0 < int(port) < 65536) for port in ports):
         raise UrlError("its port is no number from 1 to 65535")
@@ -152,6 +161,38 @@ def with_database(url: str, database: str) -> str:
     else:
         base = match.string + "/"
     return f"{base}{quote(database, safe='')}" + (f"?{query}" if query else "")
+
+
+def led(variables: Mapping[str, str], live: str, database: str) -> dict[str, str]:
+    """What has to be another value in an environment so that nothing in it leads to the live database any more.
+
+    By the name alone: a server has more names (an alias, an address, a socket) than anybody can tell from here, and
+    where it is another server there is no such database, so that nothing is written there either.
+
+    Args:
+        variables: the environment.
+        live: name of the database that serves.
+        database: name of the one that takes its place.
+    """
+    found = {}
+    for name, value in variables.items():
+        try:
+            if parse(value).database == live:
+                found[name] = with_database(value, database)
+        except UrlError:
+            words = _DBNAME.sub(lambda match: _word(match, live, database), value)
+            if words != value:
+                found[name] = words
+    return {**found, "PGDATABASE": database}
+
+
+def _word(match: re.Match[str], live: str, database: str) -> str:
+    """``dbname=…`` of libpq's own way to write an address, with the other database where it is the live one."""
+    said = match["plain"] if match["quoted"] is None else match["quoted"]
+    if re.sub(r"\\(.)", r"\1", said, flags=re.DOTALL) != live:
+        return match[0]
+    quoted = re.sub(r"(['\\])", r"\\\1", database)
+    return f"{match['name']}'{quoted}'"
 
 
 def _place(text: str, port: str) -> tuple[str, str]:

@@ -89,8 +89,18 @@ WHERE a.datname = current_database() AND {CLIENTS} AND a.pid NOT IN ({_pids(but)
 """
 
 
+#: What takes ShareUpdateExclusiveLock and is a migration: it changes an index or a partition bit by bit, in
+#: transactions of its own, or validates a constraint. VACUUM and ANALYZE take it too. What a session does that may not
+#: be looked into, nobody knows.
+_BIT_BY_BIT = r"a.query ~* '\m(concurrently|validate)\M' OR a.query = '<insufficient privilege>'"
+
+
 def migrating(version_table: str, but: Iterable[int]) -> str:
-    """The question who changes the schema, or waits to: who holds the version table, or a table for itself alone."""
+    """The question who changes the schema, or waits to.
+
+    Who holds the version table, or has read it and writes in the same transaction, as a migration of data does until
+    it is done; who holds a table for itself alone; and who changes an index concurrently.
+    """
     schema, _dot, name = version_table.rpartition(".")
     version = f"c.relname = {literal(name)}" + (f" AND n.nspname = {literal(schema)}" if schema else "")
     return f"""
@@ -100,15 +110,18 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
     'query', a.query) ORDER BY a.pid), '[]')
 FROM (
     SELECT l.pid, bool_or(NOT l.granted) AS waiting,
-        jsonb_agg(DISTINCT CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname) AS tables
+        jsonb_agg(DISTINCT CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname)
+            FILTER (WHERE l.mode <> 'AccessShareLock') AS tables,
+        bool_or(l.mode = 'AccessExclusiveLock') AS alone,
+        bool_or({version}) AND bool_or(l.mode <> 'AccessShareLock') AS version,
+        bool_or(l.mode = 'ShareUpdateExclusiveLock') AS bit_by_bit
     FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE l.locktype = 'relation' AND c.relkind IN ('r', 'p') AND {OUR_RELATIONS}
+    WHERE l.locktype = 'relation' AND c.relkind IN ('r', 'p') AND {OUR_RELATIONS} AND l.mode <> 'SIReadLock'
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-    AND (l.mode = 'AccessExclusiveLock' OR ({version} AND l.mode NOT IN ('AccessShareLock', 'SIReadLock')))
     AND l.pid NOT IN ({_pids(but)}) GROUP BY l.pid
 ) AS held JOIN pg_catalog.pg_stat_activity a ON a.pid = held.pid
-WHERE {CLIENTS}
+WHERE {CLIENTS} AND (held.alone OR held.version OR held.bit_by_bit AND ({_BIT_BY_BIT}))
 """
 
 

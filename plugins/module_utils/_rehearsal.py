@@ -70,6 +70,18 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OUR_RELATIONS}
 """
 
 
+#: Which tables lose rows when another one does: each the table that refers, and the one that it refers to. What is set
+#: to null or to a default instead stays a row.
+CASCADES = """
+SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(n.nspname || '.' || c.relname, rn.nspname || '.' || r.relname)),
+    '[]')
+FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class r ON r.oid = k.confrelid JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
+WHERE k.contype = 'f' AND k.confdeltype = 'c'
+"""
+
+
 def schema_of(table: str) -> str:
     """The question in which schema a table is found by its own name, with the search path of whoever asks."""
     return (
@@ -155,6 +167,7 @@ def may_change(
     version_table: str = "public.alembic_version",
     planned: Iterable[Mapping[str, Any]] = (),
     tables: Iterable[str] = (),
+    cascades: Iterable[Sequence[str]] = (),
 ) -> list[str]:
     """Tables whose number of rows may be another one afterwards.
 
@@ -164,12 +177,28 @@ def may_change(
         planned: drops as _downgrade_marks finds them. Rows that go by their source may come before the switch, although
             the rehearsal met none.
         tables: all that there were, with their schemas.
+        cascades: as CASCADES answers. Whose rows go, takes those along that refer to them, be it that none did then.
     """
+    changed = list(changed)
     names = {item["table"] for item in changed if item["what"] != "changed" or item["rows"] != item["rows_after"]}
     names |= {item["to"] for item in changed if item["what"] == "renamed"}
     emptied = {item["table"] for item in planned if item["kind"] == "rows" and item["table"]}
-    names |= {name for name in tables if {name, name.rpartition(".")[2]} & emptied}
-    return sorted({*names, version_table})
+    losing = {name for name in tables if {name, name.rpartition(".")[2]} & emptied}
+    # Of a table that is dropped whole, the key goes and not the rows that have it.
+    losing |= {item["table"] for item in changed if item["what"] != "dropped" and item["rows_after"] < item["rows"]}
+    return sorted({*names, *_with_cascades(losing, cascades), version_table})
+
+
+def _with_cascades(losing: Iterable[str], cascades: Iterable[Sequence[str]]) -> set[str]:
+    referring: dict[str, set[str]] = {}
+    for table, referred in cascades:
+        referring.setdefault(referred, set()).add(table)
+    found: set[str] = set()
+    left = set(losing)
+    while left:
+        found |= left
+        left = set().union(*(referring.get(name, ()) for name in left)) - found
+    return found
 
 
 def surprises(

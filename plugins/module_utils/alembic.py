@@ -90,7 +90,7 @@ class Steps:
             },
         )
 
-    def _start(self, params: dict[str, Any], database: str | None, wanted: dict[str, Any]) -> None:
+    def _start(self, params: dict[str, Any], database: str, wanted: dict[str, Any]) -> None:
         backend = params["backend_dir"]
         try:
             if not os.path.isfile(os.path.join(backend, params["config"])):
@@ -100,9 +100,17 @@ class Steps:
         except CannotAsk as exc:
             raise StepsError(str(exc)) from exc
         url = params["url"] or variables.get(params["env_key"]) or os.environ.get(params["env_key"], "")
-        if database and url:
-            variables[params["env_key"]] = _postgres_url.with_database(url, database)
-        self.hidden = secret_values({**os.environ, **variables})
+        environment = {**os.environ, **variables}
+        if url:
+            try:
+                live = _postgres_url.parse(url).database
+            except _postgres_url.UrlError as exc:
+                raise StepsError(f"the address of the database can't be used: {exc}") from exc
+            # What a service file names would count more than a variable.
+            environment.pop("PGSERVICE", None)
+            environment.update(_postgres_url.led(environment, live, database))
+            environment[params["env_key"]] = _postgres_url.with_database(url, database)
+        self.hidden = secret_values(environment)
         self.marker = f"sparklio-{secrets.token_hex(8)}:"
         self.buffer, self.seen = b"", []
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -114,7 +122,7 @@ class Steps:
                 stdout=subprocess.PIPE,
                 stderr=self.errors,
                 cwd=backend,
-                env={**os.environ, **variables, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
+                env={**environment, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONIOENCODING": "utf-8"},
                 pass_fds=(pipe,),
                 start_new_session=True,
             )
@@ -202,7 +210,8 @@ class OfflineSql(Steps):
 
     def __init__(self, params: dict[str, Any], revisions: list[str], heads_before: list[list[str]]) -> None:
         wanted = {"mode": "sql", "config": params["config"], "direction": "downgrade", "revisions": revisions}
-        self._start(params, None, {**wanted, "heads": [], "heads_before": heads_before})
+        # A revision may run what it likes beside its SQL: nothing must lead it to what serves.
+        self._start(params, "sparklio_no_database", {**wanted, "heads": [], "heads_before": heads_before})
 
     def read(self, deadline: float) -> tuple[dict[str, str], dict[str, str]]:
         """The SQL of each revision, and why it could not be had of others; or raise StepsError."""

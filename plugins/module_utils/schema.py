@@ -29,6 +29,7 @@ NOTHING = {
     "connected": False,
     "heads": None,
     "tree_heads": None,
+    "version_table": None,
     "server_version": None,
     "tree_error": None,
     "rows": {},

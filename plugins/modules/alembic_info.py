@@ -105,6 +105,13 @@ tree_heads:
   type: list
   elements: str
   sample: [v4_0003]
+version_table:
+  description: >-
+    The table in which Alembic keeps its revisions, as env.py configures it, with its schema where that is configured.
+    Null when env.py could not be asked.
+  returned: always
+  type: str
+  sample: alembic_version
 server_version:
   description: Version of the database server.
   returned: always

@@ -14,6 +14,9 @@ description:
     Alembic, and tells what that came to. Which tables were dropped or changed, what went with them, how long it
     took, and whether
     foreign keys, indexes and constraints hold afterwards. The application's database is not touched.
+  - Every variable of the environment and of O(env_file) that holds an address of the application's database holds one
+    of the scratch database instead, and a connection of psycopg, psycopg2 or asyncpg that leads elsewhere is closed and
+    fails the rehearsal. A program that a revision runs with an address of its own is not stopped.
   - What was dropped is listed by an event trigger where the administrator is a superuser, cascades too. The tables are
     compared with the dump's list of contents in any case.
   - The schema is compared with one that is built by upgrading an empty scratch database to the same heads.
@@ -141,7 +144,9 @@ tables:
   elements: dict
   sample: [{table: public.brand_learnings, what: dropped, rows: 42, rows_after: 0}]
 may_change:
-  description: Tables whose number of rows may be another one afterwards.
+  description: >-
+    Tables whose number of rows may be another one afterwards, with those whose rows go along by a foreign key with
+    C(ON DELETE CASCADE).
   returned: success
   type: list
   elements: str
@@ -278,6 +283,7 @@ class Rehearsal:
                 # With the version table, whose name only env.py knows: what is there no more afterwards does not count.
                 before = session.json(_schema_lines.query(""), self.left())
                 self.names = session.json(_rehearsal.NAMES, self.left())
+                self.cascades = session.json(_rehearsal.CASCADES, self.left())
                 self.began_at = session.ask(_rehearsal.NOW)
                 self.check(session)
             steps.ready(min(self.deadline, time.monotonic() + 120))
@@ -351,7 +357,9 @@ class Rehearsal:
         result = self.result
         version, planned = result["version_table"], self.params["planned"]
         result["tables"] = _rehearsal.changed_tables(self.kept["tables"], tables, version, renamed)
-        result["may_change"] = _rehearsal.may_change(result["tables"], version, planned, kept)
+        # A revision can make a key as well as drop one.
+        cascades = [*self.cascades, *session.json(_rehearsal.CASCADES, self.left())]
+        result["may_change"] = _rehearsal.may_change(result["tables"], version, planned, kept, cascades)
 
     def drift(
         self, place: scratch.Scratch, who: dict[str, Any], before: Sequence[str], after: Sequence[str]

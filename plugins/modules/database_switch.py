@@ -50,6 +50,12 @@ options:
     type: list
     elements: str
     default: []
+  version_table:
+    description:
+      - Alembic's version table, with its schema where that is known, as M(sparklio.rollback.database_rehearsal) or
+        M(sparklio.rollback.alembic_info) answers. Whoever holds it migrates, and V(switched) is refused.
+    type: str
+    default: alembic_version
   schema_file:
     description:
       - File with the schema that the copy must have afterwards, as M(sparklio.rollback.database_rehearsal) leaves it.
@@ -264,7 +270,7 @@ class Switch:
         """Raise PostgresError while somebody else changes the schema. The administrator's session sees who."""
         with postgres.admin_session(self.params, self.tools, self.target, self.live) as session:
             ours = [int(session.ask("SELECT pg_backend_pid()"))]
-            busy = session.json(_readiness.migrating("alembic_version", ours))
+            busy = session.json(_readiness.migrating(self.params["version_table"], ours))
         if busy:
             who = "; ".join(f"process {item['pid']} of {item['user']} ({item['application']})" for item in busy)
             raise PostgresError(f"another migration of {self.live} is under way: {who}. Wait for it, or end it")
@@ -635,6 +641,7 @@ def main() -> None:
             "heads": {"type": "list", "elements": "str", "default": []},
             "target_heads": {"type": "list", "elements": "str", "default": []},
             "may_change": {"type": "list", "elements": "str", "default": []},
+            "version_table": {"type": "str", "default": "alembic_version"},
             "schema_file": {"type": "path"},
             "mode": {"type": "str", "choices": ["copy", "in_place"], "default": "copy"},
             "lost": {"type": "list", "elements": "dict", "default": []},

@@ -42,7 +42,9 @@ options:
     type: float
     default: 1.3
   version_table:
-    description: Alembic's version table, where it is not in C(public) or elsewhere alone with its schema.
+    description:
+      - Alembic's version table, as M(sparklio.rollback.alembic_info) answers.
+      - Without a schema it is one of that name in any.
     type: str
     default: alembic_version
   deadline:
@@ -165,8 +167,9 @@ sessions:
       terminable: true
 migrating:
   description: >-
-    Who holds the version table otherwise than to read it, or any table for itself alone, or is C(waiting) to: C(pid),
-    C(user), C(application), C(tables), C(seconds) since its transaction began, and C(query) without the values in it.
+    Who holds the version table otherwise than to read it, or has read it and writes in the same transaction, or holds
+    any table for itself alone, or changes an index of one concurrently, or is C(waiting) to: C(pid), C(user),
+    C(application), C(tables), C(seconds) since its transaction began, and C(query) without the values in it.
   returned: always
   type: list
   elements: dict

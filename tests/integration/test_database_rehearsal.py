@@ -81,6 +81,85 @@ def test_without_a_superuser_the_schemas_still_tell(app):
     ]
 
 
+#: Ways to open a connection past SQLAlchemy; each deletes rows that the rehearsal must leave where they are.
+DELETES = {
+    "psycopg": "import psycopg\nwith psycopg.connect(ADDRESS) as c:\n    c.execute(DELETE)",
+    "psycopg, a class of its own": """
+import psycopg
+class Connection(psycopg.Connection): pass
+with Connection.connect(ADDRESS) as c:
+    c.execute(DELETE)""",
+    "psycopg, asynchronous": """
+import asyncio, psycopg
+async def go():
+    async with await psycopg.AsyncConnection.connect(ADDRESS) as c:
+        await c.execute(DELETE)
+asyncio.run(go())""",
+    "psycopg2": "import psycopg2\nwith psycopg2.connect(ADDRESS) as c:\n    c.cursor().execute(DELETE)",
+    "asyncpg": """
+import asyncio, asyncpg
+async def go():
+    c = await asyncpg.connect(ADDRESS)
+    await c.execute(DELETE)
+asyncio.run(go())""",
+    "asyncpg, a pool": """
+import asyncio, asyncpg
+async def go():
+    async with asyncpg.create_pool(ADDRESS, min_size=1, max_size=1) as pool:
+        await pool.execute(DELETE)
+asyncio.run(go())""",
+    "psql": "import subprocess\nsubprocess.run(['psql', '-Xqc', DELETE, ADDRESS], check=True)",
+}
+
+
+DROP = "op.drop_column('users', 'profile')\nop.drop_table('learnings')"
+
+
+def deletes(app: Application, how: str, address: str) -> None:
+    """Let the downgrade delete rows by a connection of its own."""
+    if how != "psql":
+        pytest.importorskip(how.partition(",")[0])
+    text = DELETES[how].replace("ADDRESS", address).replace("DELETE", "'DELETE FROM learnings WHERE id < 10'")
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, f"import os\n{text}\n{DROP}"))
+
+
+@pytest.mark.parametrize("how", DELETES)
+def test_no_address_of_the_environment_leads_to_what_serves(app, how):
+    address = app.url.replace("postgresql+psycopg", "postgresql")
+    app.env_file.write_text(f"DATABASE_URL={app.url}\nREPORT_URL={address}\n")
+    deletes(app, how, "os.environ['REPORT_URL']")
+    result = rehearse(app)
+    assert app.sql("SELECT count(*) FROM learnings") == "200"
+    assert result["verdict"] == "pass", result["evidence"]
+
+
+@pytest.mark.parametrize("how", [how for how in DELETES if how != "psql"])
+def test_an_address_of_the_revisions_own_is_refused(app, how):
+    deletes(app, how, repr(app.url.replace("postgresql+psycopg", "postgresql")))
+    result = rehearse(app)
+    assert app.sql("SELECT count(*) FROM learnings") == "200"
+    driver = how.partition(",")[0]
+    assert result["verdict"] == "fail" and f"{driver} was led to database shop, not to shop_" in result["evidence"]
+    assert "Let what connects use op.get_bind()" in result["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("psycopg", "psycopg was led to database shop, and SQL is made without any"),
+        ("psql", "CalledProcessError"),
+    ],
+)
+def test_the_sql_is_read_without_any_database(app, how, says):
+    own = app.url.replace("postgresql+psycopg", "postgresql")
+    app.env_file.write_text(f"DATABASE_URL={app.url}\nREPORT_URL={own}\n")
+    deletes(app, how, repr(own) if how == "psycopg" else "os.environ['REPORT_URL']")
+    options = {"revisions": ["r2_learnings"], "heads_before": [["r2_learnings"]], "backend_dir": str(app.backend)}
+    found = module("alembic_sql", {**options, "env_file": str(app.env_file)}, fails=False)
+    assert app.sql("SELECT count(*) FROM learnings") == "200"
+    assert says in found["errors"]["r2_learnings"]
+
+
 def test_a_downgrade_that_raises_fails_with_its_words(app):
     app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade="raise RuntimeError('never')"))
     result = rehearse(app)
@@ -353,3 +432,28 @@ def test_several_heads_a_merge_and_an_enum(cluster, tmp_path):
     finally:
         for name in app.databases():
             cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.mark.parametrize(("action", "passes"), [("CASCADE", True), ("NO ACTION", False)])
+def test_rows_that_go_along_by_a_key_may_come_before_the_switch(app, action, passes):
+    """The backup had no draft; by the switch there is one that a row refers to."""
+    app.sql(
+        "ALTER TABLE learnings DROP CONSTRAINT learnings_user_id_fkey;"
+        f"ALTER TABLE learnings ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE {action}"
+    )
+    text = "op.execute(\"DELETE FROM users WHERE name = 'draft'\")\nop.drop_column('users', 'profile')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, text))
+    planned = [{"kind": "rows", "table": "users", "name": None}, DROPS[0]]
+    result = rehearse(app, planned=planned, build=None)
+    assert result["verdict"] == "pass", result["evidence"]
+    assert ("public.learnings" in result["may_change"]) is passes and "public.users" in result["may_change"]
+    app.sql("INSERT INTO users (name) VALUES ('draft'); INSERT INTO learnings (user_id) SELECT max(id) FROM users")
+    run = "20250115-140000-level3"
+    options = {
+        **app.options(run_id=run, backend_dir=str(app.backend), journal=app.journal(run)),
+        **{"revisions": ["r2_learnings"], "heads": ["r2_learnings"], "target_heads": ["r1_users"]},
+        **{"may_change": result["may_change"], "schema_file": str(app.root / "schema.json")},
+    }
+    module("database_switch", options, fails=not passes)
+    if passes:
+        assert app.sql("SELECT (SELECT count(*) FROM users) || ' ' || count(*) FROM learnings") == "200 200"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -310,6 +313,78 @@ databases.Databases.checkpoint = begin
     assert app.databases() == {"shop": True} and not app.pending(RUN)
 
 
+@pytest.mark.parametrize("configured", [None, "versions", "meta.versions"])
+def test_a_migration_of_data_alone_is_waited_for_whatever_the_version_table_is_called(app, configured):
+    """Until it is done it has only read that table."""
+    if configured:
+        schema, _dot, table = configured.rpartition(".")
+        app.sql(f"CREATE SCHEMA meta AUTHORIZATION {USER}; ALTER TABLE alembic_version RENAME TO {table}")
+        app.sql(f"ALTER TABLE {table} SET SCHEMA {schema or 'public'}")
+        options = f"target_metadata=None, version_table={table!r}, version_table_schema={schema or None!r}"
+        app.env(ENV.replace("target_metadata=None", options))
+    text = "op.execute(\"UPDATE users SET name = 'x' WHERE id = 1\")\nop.execute('SELECT pg_sleep(60)')"
+    app.revision("r3_data", revision("r3_data", "r2_learnings", text))
+    found = module("alembic_info", {"backend_dir": str(app.backend), "env_file": str(app.env_file)}, fails=False)
+    assert found["version_table"] == (configured or "alembic_version")
+    other = subprocess.Popen(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        **{"cwd": app.backend, "env": {**os.environ, "DATABASE_URL": app.url}, "stderr": subprocess.DEVNULL},
+    )
+    try:
+        sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND wait_event = 'PgSleep'"
+        for _try in range(300):
+            if app.cluster.sql(sleeping) == "1":
+                break
+            time.sleep(0.1)
+        ready = module("pg_readiness", app.options(version_table=found["version_table"]), fails=False)
+        assert [item["query"] for item in ready["migrating"]] == ["SELECT pg_sleep(60)"]
+        failed = switch(app, fails=True, version_table=found["version_table"])
+        assert "another migration of shop is under way" in failed["msg"]
+        assert app.cluster.sql(sleeping) == "1"
+    finally:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.parametrize("admin", [None, []])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE INDEX CONCURRENTLY by_name ON users (name)",
+        "DROP INDEX CONCURRENTLY ix_learnings_user_id",
+        "REINDEX TABLE CONCURRENTLY users",
+        "VACUUM users",
+    ],
+)
+def test_an_index_that_is_made_bit_by_bit_is_waited_for_and_a_vacuum_is_not(app, statement, admin):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    more = {} if admin is None else {"admin_command": admin}
+    slow = "SET vacuum_cost_delay = 100; SET vacuum_cost_limit = 1; SET vacuum_cost_page_hit = 10000"
+    # What a superuser's session does is hidden from the application's role.
+    who = ("postgres", None) if admin == [] and "VACUUM" not in statement else (USER, PASSWORD)
+    with app.cluster.session("shop", USER, PASSWORD) as writer, app.cluster.session("shop", *who) as other:
+        if statement.startswith("VACUUM"):
+            app.sql("INSERT INTO users (name) SELECT repeat('x', 900) FROM generate_series(1, 4000)")
+            other.ask(slow)
+        else:
+            writer.ask("BEGIN")
+            writer.ask("DELETE FROM users WHERE id < 0")
+            writer.ask("DELETE FROM learnings WHERE id < 0")
+        other.process.stdin.write(f"{statement};\n".encode())
+        other.process.stdin.flush()
+        held = "SELECT count(*) > 0 FROM pg_locks WHERE mode = 'ShareUpdateExclusiveLock' AND granted"
+        for _try in range(100):
+            if app.cluster.sql(held) == "t":
+                break
+            time.sleep(0.05)
+        assert app.cluster.sql(held) == "t"
+        if statement.startswith("VACUUM"):
+            assert module("pg_readiness", app.options(**more), fails=False)["migrating"] == []
+        else:
+            assert "another migration of shop is under way" in switch(app, fails=True, **more)["msg"]
+            assert writer.ask("SELECT 1") == "1"
+
+
 def test_two_switches_do_not_overlap(app):
     with app.cluster.session() as other:
         other.ask("SELECT pg_advisory_lock(hashtextextended('sparklio.rollback switch shop', 0))")
@@ -411,7 +486,7 @@ with engine.connect() as connection:
 """
     address = app.url.replace("postgresql+psycopg", "postgresql").rpartition("/")[0] + "/shop_other"
     app.env(elsewhere.replace("ADDRESS", repr(address)))
-    assert "env.py led to database shop_other, not to shop_candidate" in switch(app, fails=True)["msg"]
+    assert "psycopg was led to database shop_other, not to shop_candidate" in switch(app, fails=True)["msg"]
     assert app.heads("shop_other") == ["r2_learnings"] and state(app) == before
 
 

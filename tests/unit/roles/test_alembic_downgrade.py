@@ -8,6 +8,7 @@ import pytest
 import rendering
 from ansible_collections.sparklio.rollback.plugins.module_utils import _rows
 
+loaded = partial(rendering.loaded, "alembic_downgrade")
 task = partial(rendering.task, "alembic_downgrade")
 made = partial(rendering.made, "alembic_downgrade")
 
@@ -113,10 +114,41 @@ def test_the_plan_knows_what_weakens_it(facts, rehearses):
 
 @pytest.mark.parametrize(
     ("facts", "table"),
-    [({}, "alembic_version"), ({"alembic_downgrade_rehearsal": {"version_table": "meta.versions"}}, "versions")],
+    [
+        ({}, "alembic_version"),
+        ({"preflight_schema": None}, "alembic_version"),
+        ({"preflight_schema": {"version_table": None}}, "alembic_version"),
+        ({"preflight_schema": {"version_table": "own.v"}}, "v"),
+        ({"alembic_downgrade_rehearsal": {"version_table": "meta.versions"}}, "versions"),
+    ],
 )
 def test_validate_leaves_the_version_table_out_by_its_own_name(facts, table):
     options = task("validate", "Validate | Every foreign key, index and constraint must hold")[
         "sparklio.rollback.pg_integrity"
     ]
     assert made(options["version_table"], **facts) == table
+
+
+@pytest.mark.parametrize(
+    ("facts", "table"),
+    [
+        ({}, "alembic_version"),
+        ({"preflight_schema": {"version_table": "v"}}, "v"),
+        (
+            {"preflight_schema": {"version_table": "v"}, "alembic_downgrade_rehearsal": {"version_table": "own.v"}},
+            "own.v",
+        ),
+    ],
+)
+def test_another_migration_is_looked_for_by_the_version_table_of_env_py(facts, table):
+    for tasks, module in (("check", "pg_readiness"), ("switch", "database_switch")):
+        name = f"sparklio.rollback.{module}"
+        (found,) = [item for item in loaded(f"tasks/{tasks}.yml") if name in item]
+        assert made(found[name]["version_table"], **facts) == table
+
+
+def test_without_a_rehearsal_the_version_table_may_change_by_its_own_name():
+    more = {"alembic_downgrade_path": {"path": []}}
+    for table, full in (("own.v", "own.v"), ("v", "public.v")):
+        found = made("{{ __alembic_downgrade_may_change }}", preflight_schema={"version_table": table}, **more)
+        assert found == [full]

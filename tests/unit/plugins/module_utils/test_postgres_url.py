@@ -34,6 +34,9 @@ from hypothesis import strategies as st
           "PGTARGETSESSIONATTRS": "read-write"}),
         ("postgresql://u:a:b/c?d@e@h:1/x",
          {"PGHOST": "h", "PGPORT": "1", "PGUSER": "u", "PGPASSWORD": "a:b/c?d@e", "PGDATABASE": "x"}),
+        ("postgresql://u:p@one:1,two:2/x",
+         {"PGHOST": "one,two", "PGPORT": "1,2", "PGUSER": "u", "PGPASSWORD": "p", "PGDATABASE": "x"}),
+        ("postgresql://[::1]:1,[::2]:2/x", {"PGHOST": "::1,::2", "PGPORT": "1,2", "PGDATABASE": "x"}),
         ("postgresql:///%EB%B8%8C%EB%9E%9C%EB%93%9C", {"PGDATABASE": "브랜드", "PGSSLMODE": "allow"}),
     ],
 )  # fmt: skip
@@ -134,3 +137,35 @@ def test_only_the_database_of_an_address_is_another(url, wanted):
 def test_what_is_no_address_gets_no_database(url):
     with pytest.raises(_postgres_url.UrlError):
         _postgres_url.with_database(url, "new")
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("postgresql+asyncpg://u:p%40@h:1/s%68op?ssl=true", "postgresql+asyncpg://u:p%40@h:1/it%27s?ssl=true"),
+        # Under which names a server goes nobody can tell from here.
+        ("postgres://alias.example/shop", "postgres://alias.example/it%27s"),
+        ("postgresql://u:p@a:1,b:2/shop", "postgresql://u:p@a:1,b:2/it%27s"),
+        ("postgresql://u:p@/?host=one:1&host=two:2&dbname=shop", "postgresql://u:p@/it%27s?host=one:1&host=two:2"),
+        ("host=h dbname=shop user=u", "host=h dbname='it\\'s' user=u"),
+        ("dbname = 'sh\\op'", "dbname = 'it\\'s'"),
+        ("postgresql://h/shopper", None),
+        ("postgresql://shop:shop@h/other", None),
+        ("host=h dbname=shopper xdbname=shop", None),
+        ("redis://h/shop", None),
+        ("shop", None),
+    ],
+)
+def test_no_address_of_an_environment_leads_to_the_live_database_any_more(value, wanted):
+    changed = {} if wanted is None else {"REPORT": wanted}
+    assert _postgres_url.led({"REPORT": value, "X": "y"}, "shop", "it's") == {**changed, "PGDATABASE": "it's"}
+
+
+@given(addresses(), NAMES)
+def test_whatever_the_address_it_leads_elsewhere(url, database):
+    try:
+        live = _postgres_url.parse(url)
+    except _postgres_url.UrlError:
+        return
+    found = _postgres_url.led({"REPORT": url}, live.database, database)
+    assert _postgres_url.parse(found["REPORT"]) == live._replace(database=database)

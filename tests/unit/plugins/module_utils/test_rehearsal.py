@@ -107,6 +107,37 @@ def test_rows_that_a_revision_deletes_may_come_after_the_rehearsal():
     ]
 
 
+CASCADES = [
+    ["public.learnings", "public.users"],
+    ["app.marks", "public.learnings"],
+    ["public.users", "app.marks"],
+    ["app.marks", "app.marks"],
+    ["public.other", "public.else"],
+]
+
+
+@pytest.mark.parametrize(
+    ("emptied", "also"),
+    [
+        ("users", ["app.marks", "public.learnings", "public.users"]),
+        ("learnings", ["app.marks", "public.learnings", "public.users"]),
+        ("else", ["public.else", "public.other"]),
+        ("other", ["public.other"]),
+    ],
+)
+def test_rows_that_refer_to_those_that_go_may_go_along(emptied, also):
+    tables = ["public.users", "public.learnings", "app.marks", "public.other", "public.else"]
+    planned = [drop("rows", None, emptied)]
+    assert _rehearsal.may_change([], "z.v", planned, tables, CASCADES) == [*also, "z.v"]
+    seen = [{"table": f"public.{emptied}", "what": "changed", "rows": 2, "rows_after": 1}]
+    assert _rehearsal.may_change(seen, "z.v", [], tables, CASCADES) == [*also, "z.v"]
+
+
+def test_with_a_table_that_is_dropped_no_rows_go_along():
+    seen = [{"table": "public.users", "what": "dropped", "rows": 2, "rows_after": 0}]
+    assert _rehearsal.may_change(seen, "z.v", [], ["public.users"], CASCADES) == ["public.users", "z.v"]
+
+
 def named(**tables):
     return {str(oid): {"table": name, "columns": columns} for oid, (name, columns) in enumerate(tables.values())}
 
