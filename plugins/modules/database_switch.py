@@ -66,8 +66,10 @@ options:
     choices: [copy, in_place]
     default: copy
   lost:
-    description: What to copy aside with V(in_place), each C(table) and C(column); a column of null stands for the
-      table.
+    description:
+      - What to copy aside with V(in_place), each C(table) and C(column), or C(schema). A column of null stands for the
+        table, a schema for all its tables. Values of types that are the application's own are kept as text.
+      - Nobody else writes to these tables, nor to those of O(may_change), from before the copy until the end.
     type: list
     elements: dict
     default: []
@@ -339,7 +341,7 @@ class Switch:
             before = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
             done = steps.finish(self.deadline, self.say.revisions(self.params["revisions"]))
             self.say("comparing the copy with the rehearsal")
-            self.check(session, before, done["version"])
+            self.check(session, before, done["version"], self.params["may_change"])
             self.recorder.intent(detail={**detail, "activity": session.json(_databases.ACTIVITY)})
         mark = _databases.PARKED.format(run=self.params["run_id"])
         statements = _databases.swap(self.live, candidate, self.names.parked, mark, detail["comment"])
@@ -365,7 +367,9 @@ class Switch:
             activity = session.json(_databases.ACTIVITY)
             tables = session.json(_content_manifest.TABLES)
             before = session.json(_databases.rows(tables), self.left())
-            keep = _databases.salvage(self.names.salvage, tables, params["lost"], session.json(_databases.PRIMARY_KEYS))
+            keepable = session.json(_databases.KEEPABLE)
+            keep = _databases.salvage(self.names.salvage, keepable, params["lost"], params["may_change"])
+            may_change = _databases.may_differ(keepable, params["lost"], params["may_change"])
         # Until it is done, what it writes itself counts too.
         self.recorder.intent(detail={**detail, "activity": activity})
         tries = 0
@@ -385,9 +389,9 @@ class Switch:
                         raise alembic.StepsError(f"{exc}{tried}", exc.state) from exc
             time.sleep(random.uniform(0.1, 1.0))
         with postgres.connect(self.tools, self.target) as session:
-            activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), params["may_change"])
+            activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), may_change)
             self.recorder.intent(detail={**detail, "activity": activity})
-            self.check(session, before, done["version"])
+            self.check(session, before, done["version"], may_change)
         result = {
             "parked": "",
             "salvage": self.names.salvage,
@@ -418,7 +422,9 @@ class Switch:
         """Whether that is a table in the schema for what was dropped."""
         return name.startswith(f"{self.names.salvage}.")
 
-    def check(self, session: postgres.Session, before: dict[str, int], version: dict[str, Any]) -> None:
+    def check(
+        self, session: postgres.Session, before: dict[str, int], version: dict[str, Any], may_change: list[str]
+    ) -> None:
         """Compare the database with what it must be by now, or raise PostgresError."""
         heads = databases.heads(session, version)
         wanted = sorted(self.params["target_heads"])
@@ -429,7 +435,7 @@ class Switch:
             )
         after = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
         after = {name: rows for name, rows in after.items() if not self.is_kept(name)}
-        wrong = _databases.row_changes(before, after, self.params["may_change"])
+        wrong = _databases.row_changes(before, after, may_change)
         if self.params["schema_file"]:
             with open(self.params["schema_file"], encoding="utf-8") as stream:
                 kept = json.load(stream)

@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import time
+from textwrap import dedent
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _readiness, postgres
@@ -734,6 +735,87 @@ def test_in_place_names_that_a_driver_would_take_for_parameters_are_kept_too(app
     in_place(app, lost=lost)
     assert app.sql(f'SELECT "50%" FROM "{SALVAGE}"."100%s of.50%"') == "1"
     assert app.sql(f'SELECT "per cent %(id)s" FROM "{SALVAGE}"."100%s of.per cent %(id)s"') == "a"
+
+
+#: Somebody else writes in the middle of the downgrade, and notes whether that went well.
+BESIDE = """
+import subprocess
+done = subprocess.run({admin!r} + ["psql", "-Xqd", "shop", "-c", "SET lock_timeout = '300ms'; " + {sql!r}])
+open({noted!r}, "w").write(str(done.returncode))
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "lost", "may"),
+    [("learnings", "(user_id, lesson) VALUES (1, 'late')", LOST, MAY), ("users", "(name) VALUES ('late')", [], MAY)],
+)
+def test_in_place_nobody_writes_between_the_copy_and_the_drop(app, table, columns, lost, may):
+    sql, noted = f"INSERT INTO {table} {columns}", app.root / "noted"
+    beside = BESIDE.format(admin=app.cluster.admin_command, sql=sql, noted=str(noted))
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=beside + dedent(NO_LEARNINGS)))
+    before = app.sql(f"SELECT count(*) FROM {table}")
+    in_place(app, lost=lost, may_change=[*may, f"public.{table}"])
+    # Whoever wrote it was told that it was not.
+    assert noted.read_text() != "0"
+    where = f'"{SALVAGE}".{table}' if lost else table
+    assert app.sql(f"SELECT count(*) FROM {where}") == before
+
+
+@pytest.mark.parametrize("cascade", ["", " CASCADE"])
+def test_in_place_a_copy_neither_holds_a_type_nor_goes_with_it(app, cascade):
+    app.sql(
+        f"""
+        SET ROLE {USER};
+        CREATE TYPE phase AS ENUM ('on', 'off');
+        CREATE DOMAIN short AS text CHECK (length(value) < 9);
+        CREATE COLLATION own FROM "C";
+        ALTER TABLE learnings ADD phase phase DEFAULT 'on', ADD phases phase[] DEFAULT '{{on,off}}', ADD short short,
+            ADD own text COLLATE own;
+        UPDATE learnings SET phase = 'off', short = 'a', own = 'b' WHERE id = 1;
+        """
+    )
+    dropped = "".join(
+        f"\n    op.execute('DROP {what}{cascade}')" for what in ("TYPE phase", "DOMAIN short", "COLLATION own")
+    )
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=NO_LEARNINGS + dropped))
+    in_place(app)
+    kept = f'FROM "{SALVAGE}".learnings'
+    assert app.sql(f"SELECT DISTINCT phase, phases {kept} ORDER BY 1") == "off|{on,off}\non|{on,off}"
+    assert app.sql(f"SELECT short, own {kept} WHERE id = 1") == "a|b"
+    # In the order that they had.
+    assert app.sql(f"SELECT * {kept} WHERE id = 1") == "1|1|lesson 1|off|{on,off}|a|b"
+
+
+def test_in_place_partitioned_tables_and_whole_schemas_are_copied_aside(app):
+    app.sql(
+        f"""
+        GRANT CREATE ON SCHEMA public TO {USER};
+        SET ROLE {USER};
+        CREATE TABLE events (at int, what text) PARTITION BY RANGE (at);
+        CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (10);
+        INSERT INTO events SELECT i, 'event ' || i FROM generate_series(0, 9) i;
+        CREATE TABLE parts (at int, what text, of text) PARTITION BY RANGE (at);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+        INSERT INTO parts VALUES (1, 'a', 'b');
+        CREATE SCHEMA archive;
+        CREATE TABLE archive.old (id int);
+        INSERT INTO archive.old VALUES (1), (2);
+        """
+    )
+    more = "op.drop_table('events')\nop.execute('DROP SCHEMA archive CASCADE')\nop.drop_column('parts', 'of')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=f"{dedent(NO_LEARNINGS)}\n{more}"))
+    lost = [
+        *LOST,
+        {"table": "events", "column": None},
+        {"schema": "archive", "table": None},
+        {"table": "parts", "column": "of"},
+    ]
+    in_place(app, lost=lost, may_change=[*MAY, "public.events"])
+    assert app.sql(f'SELECT count(*), min(what) FROM "{SALVAGE}".events') == "10|event 0"
+    assert app.sql(f'SELECT count(*) FROM "{SALVAGE}"."archive.old"') == "2"
+    assert app.sql(f'SELECT * FROM "{SALVAGE}"."parts.of"') == "parts_1(0,1)|b"
+    listed = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{SALVAGE}'"
+    assert app.sql(listed) == str(len(LOST) + 3)
 
 
 @pytest.mark.parametrize(
