@@ -273,6 +273,14 @@ def swap(live: str, incoming: str, outgoing: str, mark: str, kept_comment: str |
     ]
 
 
+def schema_of(table: str) -> str:
+    """The question in which schema a table is found by its own name, with the search path of whoever asks."""
+    return (
+        "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        f"WHERE c.oid = to_regclass({literal(identifier(table))})"
+    )
+
+
 def version_heads(schema: str | None, table: str) -> str:
     name = identifier(schema, table) if schema else identifier(table)
     return f"SELECT coalesce(jsonb_agg(version_num ORDER BY version_num), '[]') FROM {name}"

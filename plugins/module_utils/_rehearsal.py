@@ -70,14 +70,6 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OUR_RELATIONS}
 """
 
 
-def schema_of(table: str) -> str:
-    """The question in which schema a table is found by its own name, with the search path of whoever asks."""
-    return (
-        "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-        f"WHERE c.oid = to_regclass({literal(identifier(table))})"
-    )
-
-
 def renames(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Which tables and columns have another name now, from two answers to NAMES.
 

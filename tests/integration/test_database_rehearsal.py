@@ -241,3 +241,31 @@ def test_several_heads_a_merge_and_an_enum(cluster, tmp_path):
     finally:
         for name in app.databases():
             cluster.sql(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_in_place_what_is_copied_aside_is_rehearsed_too(app):
+    result = rehearse(app, mode="in_place")
+    assert result["verdict"] == "pass", result["evidence"]
+    # Of the copy nothing is told.
+    assert not [item for item in result["dropped"] if "salvage" in item["identity"]]
+    assert [item["table"] for item in result["tables"]] == ["public.learnings", "public.users"]
+    assert "salvage" not in (app.root / "schema.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("env", "downgrade", "says"),
+    [
+        (ENV.replace("poolclass=", "isolation_level='AUTOCOMMIT', poolclass="), NO_LEARNINGS, "AUTOCOMMIT"),
+        (
+            ENV,
+            NO_LEARNINGS + "    op.execute('COMMIT')\n    op.execute('BEGIN')",
+            "r2_learnings failed: Refused: it ends",
+        ),
+        (ENV, "op.execute('DROP SCHEMA \"shop_salvage_rehearsal\"')", "other objects depend on it"),
+    ],
+)
+def test_in_place_what_would_be_committed_by_itself_is_found(app, env, downgrade, says):
+    app.env(env)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, downgrade))
+    result = rehearse(app, mode="in_place")
+    assert result["verdict"] == "fail" and says in result["evidence"], result["evidence"]
