@@ -362,9 +362,7 @@ with engine.connect() as connection:
     assert app.heads() == ["r1_users"] and f"shop_parked_{STAMP}" in app.databases()
 
 
-def test_an_env_py_that_is_asynchronous_is_led_to_the_copy(app):
-    app.env(
-        """
+ASYNCHRONOUS = """
 import asyncio
 import os
 from alembic import context
@@ -384,7 +382,10 @@ async def run():
 
 asyncio.run(run())
 """
-    )
+
+
+def test_an_env_py_that_is_asynchronous_is_led_to_the_copy(app):
+    app.env(ASYNCHRONOUS)
     switch(app)
     assert app.heads() == ["r1_users"] and f"shop_parked_{STAMP}" in app.databases()
 
@@ -778,6 +779,17 @@ def test_in_place_an_env_py_that_commits_by_itself_is_refused(app, env, downgrad
     assert says in in_place(app, fails=True)["msg"]
     unharmed(app, before)
     assert app.sql("SELECT version_num FROM two.alembic_version") == "r2_learnings"
+
+
+def test_in_place_an_env_py_that_is_asynchronous_is_asked_in_its_transaction_too(app):
+    app.env(ASYNCHRONOUS)
+    assert "transaction_per_migration" in in_place(app, fails=True)["msg"]
+    app.env(ASYNCHRONOUS.replace(", transaction_per_migration=True", ""))
+    before = state(app)
+    assert "is at r1_users, not at other" in in_place(app, fails=True, target_heads=["other"])["msg"]
+    unharmed(app, before)
+    in_place(app)
+    assert app.heads() == ["r1_users"]
 
 
 def test_in_place_a_downgrade_that_ends_the_transaction_is_told(app):
