@@ -21,11 +21,12 @@ from ansible_collections.sparklio.rollback.plugins.module_utils._verdict import 
 #: Runs under the application's Python, by stdin. Its answers are the lines that begin with the marker. It waits with
 #: all imports done until a line comes through the pipe, and ends at once when the pipe does: with us, however we end.
 SCRIPT = r"""
-import json, os, sys, threading, time
+import json, os, queue, sys, threading, time
 
 marker, pipe, wanted = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 out = os.fdopen(os.dup(1), "w")
 done, current, version = [], [None], {}
+words = queue.Queue()
 
 
 def say(**answer):
@@ -143,15 +144,41 @@ def online(config, script):
     from alembic.runtime.migration import MigrationContext
 
     met = []
+    alone = wanted["one_transaction"]
+
+    def run(connection, sql):
+        # Names may hold a %, which a driver takes for the place of a parameter where it is given any, be they none.
+        return connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+    def under_way(context):
+        return str(run(context.connection, "SELECT txid_current()").scalar())
+
+    def converse(context, at):
+        # Whoever began us looks around in the transaction, until it has seen enough.
+        if not wanted["asks"]:
+            return
+        say(at=at, version=version)
+        while True:
+            sql = json.loads(words.get())
+            if sql is None:
+                return
+            found = run(context.connection, sql)
+            say(answer=str(found.scalar()) if found.returns_rows else "")
+
+    def count(_heads, context):
+        met.append(True)
+        return []
 
     def plan(_heads, context):
         met.append(True)
+        if alone and len(met) > 1:
+            raise Refused(often)
         version.update(table=context.version_table, schema=context.version_table_schema)
         at = sorted(context.get_current_heads())
         if wanted["heads"] is not None and at != sorted(wanted["heads"]):
             raise Refused("the database is at %s, and %s was expected" % (
                 ", ".join(at) or "no revision", ", ".join(sorted(wanted["heads"])) or "no revision"))
-        if wanted["one_transaction"]:
+        if alone:
             if context._transaction_per_migration:
                 raise Refused("env.py sets transaction_per_migration, so that it can't be one transaction")
 
@@ -159,17 +186,24 @@ def online(config, script):
                 raise Refused("revision %s leaves the transaction (autocommit_block)" % current[0])
 
             MigrationContext.autocommit_block = refuse
+            transaction = under_way(context)
+            if under_way(context) != transaction:
+                raise Refused("env.py lets each statement be committed by itself (AUTOCOMMIT); nothing was run")
         for statement in wanted["before"]:
-            # Names may hold a %, which a driver takes for the place of a parameter where it is given any, be they none.
-            context.connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            run(context.connection, statement)
+        converse(context, "before")
         found = steps(script, context, wanted["direction"], wanted["revisions"])
         began = [time.monotonic()]
 
         def applied(ctx=None, step=None, heads=None, run_args=None, **_):
             now = time.monotonic()
+            if alone and under_way(context) != transaction:
+                raise Refused("it ends the transaction, so that what it did can't be taken back with the others")
             done.append({"revision": current[0], "seconds": round(now - began[0], 3)})
             say(progress=done[-1])
-            began[0] = now
+            if len(done) == len(found):
+                converse(context, "after")
+            began[0] = time.monotonic()
 
         context.on_version_apply_callbacks = tuple(context.on_version_apply_callbacks) + (applied,)
 
@@ -181,6 +215,14 @@ def online(config, script):
 
         return each()
 
+    often = "env.py calls context.run_migrations more than once, so that it can't be one transaction; nothing was run"
+    if alone:
+        # What the first of several calls did would be committed before the second one tells of itself.
+        with EnvironmentContext(config, script, fn=count, dont_mutate=True):
+            script.run_env()
+        if len(met) > 1:
+            raise Refused(often)
+        del met[:]
     with EnvironmentContext(config, script, fn=plan):
         script.run_env()
     if not met:
@@ -212,14 +254,16 @@ def offline(config, script):
 
 def watch():
     # Ends with the pipe, so with whoever holds its other end.
+    rest = b""
     while True:
-        word = os.read(pipe, 1)
-        if not word:
+        block = os.read(pipe, 1 << 16)
+        if not block:
             os._exit(130)
-        ready.set()
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            words.put(line)
 
 
-ready = threading.Event()
 threading.Thread(target=watch, daemon=True).start()
 try:
     from alembic.config import Config
@@ -235,7 +279,7 @@ try:
     else:
         listen()
         say(ready=True)
-        ready.wait()
+        words.get()
         online(config, script)
         say(done=done, version=version, error=None)
 except BaseException as exc:

@@ -5,10 +5,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import identifier, literal
+from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import (
+    OUR_RELATIONS,
+    identifier,
+    literal,
+)
 from ansible_collections.sparklio.rollback.plugins.module_utils._readiness import CLIENTS
 
 _MOST_NAME = 63
@@ -59,47 +63,135 @@ def run_of(comment: str | None) -> str | None:
     return None
 
 
-#: The primary key's columns of a table, in order.
-PRIMARY_KEYS = """
-SELECT coalesce(jsonb_object_agg(n.nspname || '.' || c.relname, (SELECT jsonb_agg(a.attname ORDER BY u.place)
-    FROM unnest(k.conkey) WITH ORDINALITY AS u (number, place)
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.number)), '{}')
-FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE k.contype = 'p'"""
+#: Tables as ``salvage`` takes them, partitioned ones too. A column's type, or the order of its values, may be the
+#: application's own: the downgrade may drop that, and a copy that had it would be in the way, or go with it.
+KEEPABLE = f"""
+SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'schema', n.nspname, 'name', c.relname, 'partitioned', c.relkind = 'p',
+    'parent', (SELECT pn.nspname || '.' || pc.relname FROM pg_catalog.pg_inherits i
+        JOIN pg_catalog.pg_class pc ON pc.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace
+        WHERE i.inhrelid = c.oid AND c.relispartition),
+    'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', a.attname, 'own_type', tn.nspname <> 'pg_catalog',
+        'own_order', EXISTS (SELECT FROM pg_catalog.pg_collation o JOIN pg_catalog.pg_namespace cn
+            ON cn.oid = o.collnamespace WHERE o.oid = a.attcollation AND cn.nspname <> 'pg_catalog')
+        ) ORDER BY a.attnum), '[]')
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+    'key', (SELECT coalesce(jsonb_agg(a.attname ORDER BY u.place), '[]')
+        FROM pg_catalog.pg_constraint k CROSS JOIN unnest(k.conkey) WITH ORDINALITY AS u (number, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.number
+        WHERE k.conrelid = c.oid AND k.contype = 'p')
+    ) ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"), '[]')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OUR_RELATIONS}"""
+
+
+def _full(table: Mapping[str, Any]) -> str:
+    return f"{table['schema']}.{table['name']}"
+
+
+def losses(planned: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What ``salvage`` is told of drops as _downgrade_marks finds them, as far as their names are known."""
+    found: list[dict[str, Any]] = []
+    for item in planned:
+        if item["kind"] == "schema" and item["name"]:
+            found.append({"schema": item["name"]})
+        elif item["kind"] in ("table", "column", "rows", "values") and item["table"]:
+            found.append({"table": item["table"], "column": item["name"] if item["kind"] == "column" else None})
+    return found
+
+
+class _Lost:
+    """Which tables are meant by what is about to be lost."""
+
+    def __init__(self, tables: Sequence[Mapping[str, Any]], lost: Sequence[Mapping[str, Any]]) -> None:
+        self.by_name = {_full(table): table for table in tables}
+        self.schemas = {item["schema"] for item in lost if item.get("schema")}
+        self.items = [item for item in lost if item.get("table")]
+        self.names = {item["table"] for item in self.items if item.get("column") is None}
+
+    def whole(self, table: Mapping[str, Any]) -> bool:
+        return table["schema"] in self.schemas or bool({_full(table), table["name"]} & self.names)
+
+    def above(self, table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The tables that this one is a partition of."""
+        while table["parent"] in self.by_name:
+            table = self.by_name[table["parent"]]
+            yield table
+
+    def columns(self, table: Mapping[str, Any]) -> list[str]:
+        there = {column["name"] for column in table["columns"]}
+        named = [item.get("column") for item in self.items if item["table"] in (_full(table), table["name"])]
+        return list(dict.fromkeys(column for column in named if column in there))
+
+
+def may_differ(
+    tables: Sequence[Mapping[str, Any]], lost: Sequence[Mapping[str, Any]], may_change: Sequence[str]
+) -> list[str]:
+    """Tables whose rows may be others afterwards, with the partitions of those, and all of a schema that is lost."""
+    meant = _Lost(tables, [item for item in lost if item.get("schema")])
+    found = {*may_change, *(_full(table) for table in tables if meant.whole(table))}
+    found |= {_full(table) for table in tables if found & {_full(above) for above in meant.above(table)}}
+    return sorted(found)
 
 
 def salvage(
-    schema: str, tables: Sequence[Mapping[str, Any]], lost: Sequence[Mapping[str, Any]], keys: Mapping[str, list[str]]
+    schema: str,
+    tables: Sequence[Mapping[str, Any]],
+    lost: Sequence[Mapping[str, Any]],
+    may_change: Sequence[str] = (),
 ) -> list[str]:
     """The statements that copy aside what is about to be lost, for the transaction that loses it.
 
+    Nobody else writes to those tables from before they are copied until the transaction ends: what came between a copy
+    and the DROP would be lost everywhere. A lock on a table is one on its partitions and children too, whose rows its
+    copy holds.
+
     Args:
         schema: where to; made first.
-        tables: that there are, with ``schema``, ``name`` and ``columns``.
-        lost: ``table`` (with or without its schema) and ``column``; a column of None stands for the whole table.
-        keys: as PRIMARY_KEYS answers. A column is kept with them, or with its place in the table where there is no key.
+        tables: that there are, as KEEPABLE answers.
+        lost: ``table`` (with or without its schema) and ``column``, where None stands for the whole table; or
+            ``schema``, for all its tables. A column is kept with the table's key, or with the place of each row where
+            there is none.
+        may_change: tables, with their schemas, that are locked although nothing of them is copied.
     """
-    statements = [f"CREATE SCHEMA {identifier(schema)}"]
-    whole = {item["table"] for item in lost if item["column"] is None}
+    meant = _Lost(tables, lost)
+    locked, copies = [], []
     taken: set[str] = set()
     for table in tables:
-        full, name = f"{table['schema']}.{table['name']}", table["name"]
-        source = identifier(table["schema"], name)
-        kept = name if table["schema"] == "public" else full
-        if {full, name} & whole:
-            statements.append(f"CREATE TABLE {identifier(schema, _unused(kept, taken))} AS TABLE {source}")
+        source = identifier(table["schema"], table["name"])
+        kept = table["name"] if table["schema"] == "public" else _full(table)
+        shown = {column["name"]: _shown(column) for column in table["columns"]}
+        whole, gone = meant.whole(table), meant.columns(table)
+        if whole or gone or _full(table) in may_change:
+            locked.append(source)
+        # The copy of a partitioned table holds those of its partitions.
+        if any(map(meant.whole, meant.above(table))):
             continue
-        columns = [
-            item["column"] for item in lost if item["table"] in (full, name) and item["column"] in table["columns"]
-        ]
-        for column in dict.fromkeys(columns):
-            key = [part for part in keys.get(full, []) if part != column]
-            # No column of a table may be called ctid.
-            place = f"ctid::text AS {identifier(_unused('place', {column}))}"
-            listed = ", ".join([*([identifier(part) for part in key] or [place]), identifier(column)])
+        if whole:
+            into = identifier(schema, _unused(kept, taken))
+            copies.append(f"CREATE TABLE {into} AS SELECT {', '.join(shown.values())} FROM {source}")
+            continue
+        for column in gone:
+            key = [part for part in table["key"] if part != column]
+            # No column of a table may be called ctid, or tableoid.
+            where = "tableoid::regclass::text || ctid::text" if table["partitioned"] else "ctid::text"
+            place = f"{where} AS {identifier(_unused('place', {column}))}"
+            listed = ", ".join([*([shown[part] for part in key] or [place]), shown[column]])
             into = identifier(schema, _unused(f"{kept}.{column}", taken))
-            statements.append(f"CREATE TABLE {into} AS SELECT {listed} FROM {source}")
-    return statements
+            copies.append(f"CREATE TABLE {into} AS SELECT {listed} FROM {source}")
+    locks = [f"LOCK TABLE {', '.join(locked)} IN SHARE ROW EXCLUSIVE MODE"] if locked else []
+    return [f"CREATE SCHEMA {identifier(schema)}", *locks, *copies]
+
+
+def _shown(column: Mapping[str, Any]) -> str:
+    """A column as its copy has it: nothing of the application's own is left of its type."""
+    name = identifier(column["name"])
+    plain = name + ("::text" if column["own_type"] else "")
+    if column["own_order"]:
+        plain += ' COLLATE pg_catalog."default"'
+    return plain if plain == name else f"{plain} AS {name}"
 
 
 #: All databases that bear a name, with what tells them apart whatever they are called.
@@ -179,6 +271,14 @@ def swap(live: str, incoming: str, outgoing: str, mark: str, kept_comment: str |
         comment(live, kept_comment),
         allow(live, True),
     ]
+
+
+def schema_of(table: str) -> str:
+    """The question in which schema a table is found by its own name, with the search path of whoever asks."""
+    return (
+        "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+        f"WHERE c.oid = to_regclass({literal(identifier(table))})"
+    )
 
 
 def version_heads(schema: str | None, table: str) -> str:

@@ -82,14 +82,6 @@ WHERE k.contype = 'f' AND k.confdeltype = 'c'
 """
 
 
-def schema_of(table: str) -> str:
-    """The question in which schema a table is found by its own name, with the search path of whoever asks."""
-    return (
-        "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-        f"WHERE c.oid = to_regclass({literal(identifier(table))})"
-    )
-
-
 def renames(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Which tables and columns have another name now, from two answers to NAMES.
 

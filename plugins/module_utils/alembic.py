@@ -54,7 +54,7 @@ class Steps:
         revisions: ids, in the order in which they run.
         heads: what the version table has to be at before; None for whatever it is at.
         before: SQL that runs first, in the same transaction.
-        one_transaction: whether to refuse what would leave it.
+        one_transaction: whether to refuse what would leave it, or commit a part of it.
         lock_timeout: milliseconds to wait for a lock; 0 for ever.
     """
 
@@ -86,6 +86,7 @@ class Steps:
                 "heads": heads,
                 "before": before or [],
                 "one_transaction": one_transaction,
+                "asks": one_transaction,
                 "settings": settings,
             },
         )
@@ -174,9 +175,20 @@ class Steps:
         lines = [line for line in self.errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
         return one_line(mask(lines[-1] if lines else "nothing at all", self.hidden))
 
-    def _answer(self, deadline: float, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    def _answer(
+        self,
+        deadline: float,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        look: Callable[[str, Inside, dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
         while True:
             answer = self._next(deadline)
+            if "at" in answer:
+                if look:
+                    with Inside(self, deadline) as inside:
+                        look(answer["at"], inside, answer["version"])
+                self.send(None)
+                continue
             if "progress" in answer:
                 if progress:
                     progress(answer["progress"])
@@ -189,14 +201,52 @@ class Steps:
         """Wait until all is loaded, or raise StepsError."""
         self._answer(deadline)
 
-    def finish(self, deadline: float, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
+    def send(self, word: str | None) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self.control, f"{json.dumps(word)}\n".encode())
+
+    def finish(
+        self,
+        deadline: float,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        look: Callable[[str, Inside, dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
         """Run the revisions, or raise StepsError.
+
+        Args:
+            look: with one transaction, is called in it ``before`` the revisions and ``after`` them, with a session and
+                the version table. What it raises ends all of it: nothing is committed.
 
         Returns:
             ``done`` (each revision with its seconds) and ``version`` (``table`` and ``schema`` of the version table).
         """
-        os.write(self.control, b".")
-        return self._answer(deadline, progress)
+        os.write(self.control, b".\n")
+        return self._answer(deadline, progress, look)
+
+
+class Inside:
+    """The transaction that revisions run in, asked as ``postgres.Session`` is. What is set in it does not stay."""
+
+    def __init__(self, steps: Steps, deadline: float) -> None:
+        self.steps, self.deadline = steps, deadline
+
+    def __enter__(self) -> Inside:
+        self.ask("SAVEPOINT sparklio_rollback")
+        self.ask(_content_manifest.apply_settings())
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            self.ask("ROLLBACK TO SAVEPOINT sparklio_rollback")
+            self.ask("RELEASE SAVEPOINT sparklio_rollback")
+
+    def ask(self, sql: str, seconds: float = 60) -> str:
+        self.steps.send(sql)
+        return self.steps._answer(min(self.deadline, time.monotonic() + seconds))["answer"]
+
+    def json(self, sql: str, seconds: float = 60) -> Any:
+        # As text: drivers differ in what they make of JSON.
+        return json.loads(self.ask(f"SELECT ({sql.strip()})::text", seconds))
 
 
 class OfflineSql(Steps):

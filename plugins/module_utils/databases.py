@@ -124,6 +124,16 @@ def heads(session: postgres.Session, version: dict[str, Any]) -> list[str]:
     return found
 
 
+def find_version(session: postgres.Session, version: dict[str, Any]) -> str:
+    """Alembic's version table with its schema, which is where Alembic finds it unless env.py names one."""
+    table, schema = version.get("table") or "alembic_version", version.get("schema")
+    if not schema:
+        session.ask("RESET search_path")
+        schema = session.ask(_databases.schema_of(table))
+        session.ask("SET search_path = pg_catalog")
+    return f"{schema}.{table}"
+
+
 @contextlib.contextmanager
 def connect(params: dict[str, Any], tools: postgres.Tools, target: Any, deadline: float = 0.0) -> Iterator[Databases]:
     """Open the maintenance database, or raise PostgresError.

@@ -51,6 +51,13 @@ options:
     type: list
     elements: str
     required: true
+  mode:
+    description:
+      - As of M(sparklio.rollback.database_switch). With V(in_place) it is rehearsed in one transaction, which copies
+        aside what O(planned) names, so that what would stand in the way of that is known before.
+    type: str
+    choices: [copy, in_place]
+    default: copy
   build:
     description:
       - Revisions by which an empty database comes to O(target_heads), oldest first. None at all, for the base, compares
@@ -191,6 +198,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import (
     _content_manifest,
+    _databases,
     _integrity,
     _postgres,
     _rehearsal,
@@ -278,7 +286,14 @@ class Rehearsal:
         """Take the revisions back. Returns the schema as it was before."""
         params = self.params
         self.say("checking what holds before it")
-        with alembic.Steps(params, name, "downgrade", params["revisions"], params["heads"]) as steps:
+        in_place, keep = params["mode"] == "in_place", []
+        salvage = _databases.names(self.target.database, "rehearsal").salvage
+        if in_place:
+            with postgres.connect(self.tools, self.target, name) as session:
+                keepable = session.json(_databases.KEEPABLE)
+                keep = _databases.salvage(salvage, keepable, _databases.losses(params["planned"]))
+        arguments = (params["revisions"], params["heads"], keep, in_place)
+        with alembic.Steps(params, name, "downgrade", *arguments) as steps:
             with postgres.connect(self.tools, self.target, name) as session:
                 # With the version table, whose name only env.py knows: what is there no more afterwards does not count.
                 before = session.json(_schema_lines.query(""), self.left())
@@ -296,7 +311,7 @@ class Rehearsal:
         version = done["version"]
         with postgres.connect(self.tools, self.target, name) as session:
             heads = databases.heads(session, version)
-            self.result["version_table"] = self.find_version(session, version)
+            self.result["version_table"] = databases.find_version(session, version)
         if heads != sorted(params["target_heads"]):
             raise Failed(
                 f"the downgrade leads to {', '.join(heads) or 'no revision'}, not to "
@@ -307,17 +322,10 @@ class Rehearsal:
                 self.result["dropped"] = inside.json(_rehearsal.DROPPED)
                 for statement in _rehearsal.NO_TRIGGER:
                     inside.ask(statement)
+        if in_place:
+            with postgres.connect(self.tools, self.target, name) as session:
+                session.ask(f"DROP SCHEMA {_content_manifest.identifier(salvage)} CASCADE", self.left())
         return before
-
-    @staticmethod
-    def find_version(session: postgres.Session, version: dict[str, Any]) -> str:
-        """Alembic's version table with its schema, which is where Alembic finds it unless env.py names one."""
-        table, schema = version.get("table") or "alembic_version", version.get("schema")
-        if not schema:
-            session.ask("RESET search_path")
-            schema = session.ask(_rehearsal.schema_of(table))
-            session.ask("SET search_path = pg_catalog")
-        return f"{schema}.{table}"
 
     def schema(self, session: postgres.Session) -> list[str]:
         """The schema's lines without the version table, as the switch asks for them too."""
@@ -432,6 +440,7 @@ def main() -> None:
             "revisions": {"type": "list", "elements": "str", "required": True},
             "heads": {"type": "list", "elements": "str", "required": True},
             "target_heads": {"type": "list", "elements": "str", "required": True},
+            "mode": {"type": "str", "choices": ["copy", "in_place"], "default": "copy"},
             "build": {"type": "list", "elements": "str"},
             "planned": {"type": "list", "elements": "dict", "default": []},
             "accepted": {"type": "list", "elements": "str", "default": []},

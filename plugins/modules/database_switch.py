@@ -66,14 +66,17 @@ options:
         subscriptions or replication slots belong to. It does so in one transaction, and what that drops is copied
         into a schema C(<database>_salvage_<time of the run>) in the same
         transaction. A revision that leaves the transaction is refused.
+      - It is compared with the rehearsal in that transaction too, so that whatever differs is rolled back.
       - What it waits for longer than O(lock_timeout) it gives up, and tries again.
       - V(undone) restores O(dump) into a new database then, and lets that serve.
     type: str
     choices: [copy, in_place]
     default: copy
   lost:
-    description: What to copy aside with V(in_place), each C(table) and C(column); a column of null stands for the
-      table.
+    description:
+      - What to copy aside with V(in_place), each C(table) and C(column), or C(schema). A column of null stands for the
+        table, a schema for all its tables. Values of types that are the application's own are kept as text.
+      - Nobody else writes to these tables, nor to those of O(may_change), from before the copy until the end.
     type: list
     elements: dict
     default: []
@@ -345,7 +348,7 @@ class Switch:
             before = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
             done = steps.finish(self.deadline, self.say.revisions(self.params["revisions"]))
             self.say("comparing the copy with the rehearsal")
-            self.check(session, before, done["version"])
+            self.check(session, before, done["version"], self.params["may_change"])
             self.recorder.intent(detail={**detail, "activity": session.json(_databases.ACTIVITY)})
         mark = _databases.PARKED.format(run=self.params["run_id"])
         statements = _databases.swap(self.live, candidate, self.names.parked, mark, detail["comment"])
@@ -369,9 +372,18 @@ class Switch:
         self.whole(detail)
         with postgres.connect(self.tools, self.target) as session:
             activity = session.json(_databases.ACTIVITY)
-            tables = session.json(_content_manifest.TABLES)
-            before = session.json(_databases.rows(tables), self.left())
-            keep = _databases.salvage(self.names.salvage, tables, params["lost"], session.json(_databases.PRIMARY_KEYS))
+            keepable = session.json(_databases.KEEPABLE)
+            keep = _databases.salvage(self.names.salvage, keepable, params["lost"], params["may_change"])
+            may_change = _databases.may_differ(keepable, params["lost"], params["may_change"])
+        before: dict[str, int] = {}
+
+        def look(at: str, inside: alembic.Inside, version: dict[str, Any]) -> None:
+            if at == "before":
+                before.update(self.counted(inside))
+            else:
+                self.say("comparing the database with the rehearsal")
+                self.check(inside, before, version, may_change)
+
         # Until it is done, what it writes itself counts too.
         self.recorder.intent(detail={**detail, "activity": activity})
         tries = 0
@@ -383,17 +395,19 @@ class Switch:
             ) as steps:
                 steps.ready(min(self.deadline, time.monotonic() + 120))
                 try:
-                    done = steps.finish(self.deadline, self.say.revisions(params["revisions"]))
+                    before.clear()
+                    done = steps.finish(self.deadline, self.say.revisions(params["revisions"]), look)
                     break
+                except PostgresError as exc:
+                    raise PostgresError(f"{exc}. All of it was rolled back") from exc
                 except alembic.StepsError as exc:
                     if exc.state not in _LOCKED or time.monotonic() > give_up:
                         tried = f" ({tries} tries in {time.monotonic() - began:.0f} s)" if exc.state in _LOCKED else ""
                         raise alembic.StepsError(f"{exc}{tried}", exc.state) from exc
             time.sleep(random.uniform(0.1, 1.0))
         with postgres.connect(self.tools, self.target) as session:
-            activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), params["may_change"])
+            activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), may_change)
             self.recorder.intent(detail={**detail, "activity": activity})
-            self.check(session, before, done["version"])
         result = {
             "parked": "",
             "salvage": self.names.salvage,
@@ -424,7 +438,18 @@ class Switch:
         """Whether that is a table in the schema for what was dropped."""
         return name.startswith(f"{self.names.salvage}.")
 
-    def check(self, session: postgres.Session, before: dict[str, int], version: dict[str, Any]) -> None:
+    def counted(self, session: postgres.Session | alembic.Inside) -> dict[str, int]:
+        """How many rows each table holds but those of the schema for what was dropped."""
+        found = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
+        return {name: rows for name, rows in found.items() if not self.is_kept(name)}
+
+    def check(
+        self,
+        session: postgres.Session | alembic.Inside,
+        before: dict[str, int],
+        version: dict[str, Any],
+        may_change: list[str],
+    ) -> None:
         """Compare the database with what it must be by now, or raise PostgresError."""
         heads = databases.heads(session, version)
         wanted = sorted(self.params["target_heads"])
@@ -433,9 +458,9 @@ class Switch:
                 f"the downgraded database is at {', '.join(heads) or 'no revision'}, not at "
                 f"{', '.join(wanted) or 'no revision'}"
             )
-        after = session.json(_databases.rows(session.json(_content_manifest.TABLES)), self.left())
-        after = {name: rows for name, rows in after.items() if not self.is_kept(name)}
-        wrong = _databases.row_changes(before, after, self.params["may_change"])
+        # Where all is taken back it has no rows.
+        may_change = [*may_change, databases.find_version(session, version)]
+        wrong = _databases.row_changes(before, self.counted(session), may_change)
         if self.params["schema_file"]:
             with open(self.params["schema_file"], encoding="utf-8") as stream:
                 kept = json.load(stream)
@@ -686,7 +711,7 @@ def _live(module: AnsibleModule) -> str:
 
 def _said(params: dict[str, Any], closed: bool) -> str:
     if params["state"] == "switched" and params["mode"] == "in_place":
-        # What was committed and is not what it should be, only the undo of the run takes back.
+        # It may have been committed, where it is only the end of it that failed.
         return "could not be downgraded in place"
     return {
         "switched": f"could not be switched, and {'may be closed' if closed else 'is as it was'}",

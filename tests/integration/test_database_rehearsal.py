@@ -457,3 +457,31 @@ def test_rows_that_go_along_by_a_key_may_come_before_the_switch(app, action, pas
     module("database_switch", options, fails=not passes)
     if passes:
         assert app.sql("SELECT (SELECT count(*) FROM users) || ' ' || count(*) FROM learnings") == "200 200"
+
+
+def test_in_place_what_is_copied_aside_is_rehearsed_too(app):
+    result = rehearse(app, mode="in_place")
+    assert result["verdict"] == "pass", result["evidence"]
+    # Of the copy nothing is told.
+    assert not [item for item in result["dropped"] if "salvage" in item["identity"]]
+    assert [item["table"] for item in result["tables"]] == ["public.learnings", "public.users"]
+    assert "salvage" not in (app.root / "schema.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("env", "downgrade", "says"),
+    [
+        (ENV.replace("poolclass=", "isolation_level='AUTOCOMMIT', poolclass="), NO_LEARNINGS, "AUTOCOMMIT"),
+        (
+            ENV,
+            NO_LEARNINGS + "    op.execute('COMMIT')\n    op.execute('BEGIN')",
+            "r2_learnings failed: Refused: it ends",
+        ),
+        (ENV, "op.execute('DROP SCHEMA \"shop_salvage_rehearsal\"')", "other objects depend on it"),
+    ],
+)
+def test_in_place_what_would_be_committed_by_itself_is_found(app, env, downgrade, says):
+    app.env(env)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, downgrade))
+    result = rehearse(app, mode="in_place")
+    assert result["verdict"] == "fail" and says in result["evidence"], result["evidence"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from textwrap import dedent
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _readiness, postgres
@@ -436,9 +437,7 @@ with engine.connect() as connection:
     assert app.heads() == ["r1_users"] and f"shop_parked_{STAMP}" in app.databases()
 
 
-def test_an_env_py_that_is_asynchronous_is_led_to_the_copy(app):
-    app.env(
-        """
+ASYNCHRONOUS = """
 import asyncio
 import os
 from alembic import context
@@ -458,7 +457,10 @@ async def run():
 
 asyncio.run(run())
 """
-    )
+
+
+def test_an_env_py_that_is_asynchronous_is_led_to_the_copy(app):
+    app.env(ASYNCHRONOUS)
     switch(app)
     assert app.heads() == ["r1_users"] and f"shop_parked_{STAMP}" in app.databases()
 
@@ -760,15 +762,114 @@ def test_in_place_killed_in_the_middle_nothing_happened(app):
     as_before(app, before)
 
 
-def test_in_place_a_table_too_few_is_restored(app):
+#: Somebody else writes in the middle of the downgrade, and notes whether that went well.
+BESIDE = """
+import subprocess
+done = subprocess.run({admin!r} + ["psql", "-Xqd", "shop", "-c", "SET lock_timeout = '300ms'; " + {sql!r}])
+open({noted!r}, "w").write(str(done.returncode))
+"""
+
+
+def unharmed(app: Application, before: str) -> None:
+    """What serves is what it was, and there is nothing to take back."""
+    as_before(app, before)
+    assert app.sql(f"SELECT to_regnamespace('\"{SALVAGE}\"') IS NULL") == "t"
+    assert undo(app)["parked"] == ""
+    as_before(app, before)
+
+
+def test_in_place_what_is_not_as_rehearsed_is_rolled_back(app, tmp_path):
     before = state(app)
     text = NO_LEARNINGS + "    op.execute('DELETE FROM users WHERE id < 10')"
     app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=text))
     failed = in_place(app, fails=True)["msg"]
-    # It was committed: nobody may say that nothing happened.
-    assert "table public.users has 191 rows, 200 before" in failed and "as it was" not in failed
+    assert "table public.users has 191 rows, 200 before" in failed and "All of it was rolled back" in failed
+    unharmed(app, before)
+    app.revision("r2_learnings", LINEAR["r2_learnings"])
+    kept = tmp_path / "schema.json"
+    kept.write_text(json.dumps(["table public.nothing"]))
+    assert "table public.nothing: missing" in in_place(app, fails=True, schema_file=str(kept))["msg"]
+    assert "is at r1_users, not at other" in in_place(app, fails=True, target_heads=["other"])["msg"]
+    unharmed(app, before)
+
+
+def test_in_place_a_row_that_others_write_meanwhile_is_not_lost_to_what_it_rolls_back(app):
+    beside = BESIDE.format(
+        admin=app.cluster.admin_command, sql="INSERT INTO users (name) VALUES ('late')", noted=str(app.root / "noted")
+    )
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=beside))
+    failed = in_place(app, fails=True, lost=[])["msg"]
+    assert "table public.users has 201 rows, 200 before" in failed
     undo(app)
-    assert state(app) == before and app.heads() == ["r2_learnings"]
+    assert app.databases() == {"shop": True} and app.heads() == ["r2_learnings"]
+    assert app.sql("SELECT count(*) FROM users WHERE name = 'late'") == "1"
+
+
+@pytest.mark.parametrize("mode", ["copy", "in_place"])
+def test_a_version_table_of_another_name_has_no_rows_where_all_is_taken_back(app, mode):
+    app.sql(f"CREATE SCHEMA meta AUTHORIZATION {USER}; ALTER TABLE alembic_version SET SCHEMA meta")
+    app.env(ENV.replace("target_metadata=None", "target_metadata=None, version_table_schema='meta'"))
+    more = {"revisions": ["r2_learnings", "r1_users"], "target_heads": [], "may_change": [*MAY, "public.users"]}
+    (switch if mode == "copy" else in_place)(app, **more)
+    assert app.sql("SELECT count(*) FROM meta.alembic_version") == "0"
+
+
+AUTOCOMMIT = ENV.replace("poolclass=", "isolation_level='AUTOCOMMIT', poolclass=")
+TENANTS = ENV.replace(
+    "    with engine.connect() as connection:\n        context.configure(",
+    "    for tenant in ('public', 'two'):\n      with engine.connect() as connection:\n"
+    "        connection.exec_driver_sql(f'SET search_path = {tenant}')\n        connection.commit()\n"
+    "        context.configure(",
+)
+
+
+def two_tenants(app: Application) -> None:
+    app.sql(
+        f"""
+        CREATE SCHEMA two AUTHORIZATION {USER};
+        SET ROLE {USER};
+        CREATE TABLE two.alembic_version AS TABLE alembic_version;
+        CREATE TABLE two.users AS TABLE users;
+        CREATE TABLE two.learnings AS TABLE learnings;
+        """
+    )
+
+
+COMMITS = "    op.execute('COMMIT')\n    op.execute('BEGIN')\n"
+
+
+@pytest.mark.parametrize(
+    ("env", "downgrade", "says"),
+    [
+        (AUTOCOMMIT, NO_LEARNINGS + "    raise RuntimeError('half-way')", "env.py lets each statement be committed"),
+        (AUTOCOMMIT, NO_LEARNINGS, "env.py lets each statement be committed"),
+        (TENANTS, NO_LEARNINGS, "env.py calls context.run_migrations more than once"),
+    ],
+)
+def test_in_place_an_env_py_that_commits_by_itself_is_refused(app, env, downgrade, says):
+    two_tenants(app)
+    before = state(app)
+    app.env(env)
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=downgrade))
+    assert says in in_place(app, fails=True)["msg"]
+    unharmed(app, before)
+    assert app.sql("SELECT version_num FROM two.alembic_version") == "r2_learnings"
+
+
+def test_in_place_an_env_py_that_is_asynchronous_is_asked_in_its_transaction_too(app):
+    app.env(ASYNCHRONOUS)
+    assert "transaction_per_migration" in in_place(app, fails=True)["msg"]
+    app.env(ASYNCHRONOUS.replace(", transaction_per_migration=True", ""))
+    before = state(app)
+    assert "is at r1_users, not at other" in in_place(app, fails=True, target_heads=["other"])["msg"]
+    unharmed(app, before)
+    in_place(app)
+    assert app.heads() == ["r1_users"]
+
+
+def test_in_place_a_downgrade_that_ends_the_transaction_is_told(app):
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=COMMITS + NO_LEARNINGS))
+    assert "it ends the transaction" in in_place(app, fails=True)["msg"]
 
 
 def test_in_place_a_crash_while_the_dump_is_restored_leaves_it_open(app):
@@ -812,13 +913,86 @@ def test_in_place_names_that_a_driver_would_take_for_parameters_are_kept_too(app
 
 
 @pytest.mark.parametrize(
-    ("statement", "fails", "says"),
+    ("table", "columns", "lost", "may"),
+    [("learnings", "(user_id, lesson) VALUES (1, 'late')", LOST, MAY), ("users", "(name) VALUES ('late')", [], MAY)],
+)
+def test_in_place_nobody_writes_between_the_copy_and_the_drop(app, table, columns, lost, may):
+    sql, noted = f"INSERT INTO {table} {columns}", app.root / "noted"
+    beside = BESIDE.format(admin=app.cluster.admin_command, sql=sql, noted=str(noted))
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=beside + dedent(NO_LEARNINGS)))
+    before = app.sql(f"SELECT count(*) FROM {table}")
+    in_place(app, lost=lost, may_change=[*may, f"public.{table}"])
+    # Whoever wrote it was told that it was not.
+    assert noted.read_text() != "0"
+    where = f'"{SALVAGE}".{table}' if lost else table
+    assert app.sql(f"SELECT count(*) FROM {where}") == before
+
+
+@pytest.mark.parametrize("cascade", ["", " CASCADE"])
+def test_in_place_a_copy_neither_holds_a_type_nor_goes_with_it(app, cascade):
+    app.sql(
+        f"""
+        SET ROLE {USER};
+        CREATE TYPE phase AS ENUM ('on', 'off');
+        CREATE DOMAIN short AS text CHECK (length(value) < 9);
+        CREATE COLLATION own FROM "C";
+        ALTER TABLE learnings ADD phase phase DEFAULT 'on', ADD phases phase[] DEFAULT '{{on,off}}', ADD short short,
+            ADD own text COLLATE own;
+        UPDATE learnings SET phase = 'off', short = 'a', own = 'b' WHERE id = 1;
+        """
+    )
+    dropped = "".join(
+        f"\n    op.execute('DROP {what}{cascade}')" for what in ("TYPE phase", "DOMAIN short", "COLLATION own")
+    )
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=NO_LEARNINGS + dropped))
+    in_place(app)
+    kept = f'FROM "{SALVAGE}".learnings'
+    assert app.sql(f"SELECT DISTINCT phase, phases {kept} ORDER BY 1") == "off|{on,off}\non|{on,off}"
+    assert app.sql(f"SELECT short, own {kept} WHERE id = 1") == "a|b"
+    # In the order that they had.
+    assert app.sql(f"SELECT * {kept} WHERE id = 1") == "1|1|lesson 1|off|{on,off}|a|b"
+
+
+def test_in_place_partitioned_tables_and_whole_schemas_are_copied_aside(app):
+    app.sql(
+        f"""
+        GRANT CREATE ON SCHEMA public TO {USER};
+        SET ROLE {USER};
+        CREATE TABLE events (at int, what text) PARTITION BY RANGE (at);
+        CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (10);
+        INSERT INTO events SELECT i, 'event ' || i FROM generate_series(0, 9) i;
+        CREATE TABLE parts (at int, what text, of text) PARTITION BY RANGE (at);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+        INSERT INTO parts VALUES (1, 'a', 'b');
+        CREATE SCHEMA archive;
+        CREATE TABLE archive.old (id int);
+        INSERT INTO archive.old VALUES (1), (2);
+        """
+    )
+    more = "op.drop_table('events')\nop.execute('DROP SCHEMA archive CASCADE')\nop.drop_column('parts', 'of')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", downgrade=f"{dedent(NO_LEARNINGS)}\n{more}"))
+    lost = [
+        *LOST,
+        {"table": "events", "column": None},
+        {"schema": "archive", "table": None},
+        {"table": "parts", "column": "of"},
+    ]
+    in_place(app, lost=lost, may_change=[*MAY, "public.events"])
+    assert app.sql(f'SELECT count(*), min(what) FROM "{SALVAGE}".events') == "10|event 0"
+    assert app.sql(f'SELECT count(*) FROM "{SALVAGE}"."archive.old"') == "2"
+    assert app.sql(f'SELECT * FROM "{SALVAGE}"."parts.of"') == "parts_1(0,1)|b"
+    listed = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{SALVAGE}'"
+    assert app.sql(listed) == str(len(LOST) + 3)
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
     [
-        ("UPDATE users SET name = 'other' WHERE id = 1", False, "users: 1 updated"),
-        ("INSERT INTO users (name) VALUES ('other')", True, "users: 1 inserted"),
+        ("UPDATE users SET name = 'other' WHERE id = 1", "users: 1 updated"),
+        ("INSERT INTO users (name) VALUES ('other')", "users: 1 inserted"),
     ],
 )
-def test_in_place_what_others_write_during_the_downgrade_is_told(app, statement, fails, says):
+def test_in_place_what_others_write_during_the_downgrade_is_told(app, statement, says):
     writes = f"""
 import subprocess
 from ansible_collections.sparklio.rollback.plugins.module_utils import alembic
@@ -828,7 +1002,7 @@ def writing(self, *arguments, **options):
     return former(self, *arguments, **options)
 alembic.Steps.finish = writing
 """
-    in_place(app, fails=fails, before=writes)
+    in_place(app, before=writes)
     assert undo(app)["written_since"] == [says]
 
 

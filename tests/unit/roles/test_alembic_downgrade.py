@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import rendering
-from ansible_collections.sparklio.rollback.plugins.module_utils import _rows
+from ansible_collections.sparklio.rollback.plugins.module_utils import _databases, _rows
 
 loaded = partial(rendering.loaded, "alembic_downgrade")
 task = partial(rendering.task, "alembic_downgrade")
@@ -39,6 +39,35 @@ def test_without_a_rehearsal_the_revisions_say_which_rows_may_go():
     others = "{{ __alembic_downgrade_others }}"
     assert made(others, alembic_downgrade_path=path) == ["alembic_version", "workflows"]
     assert made(others, alembic_downgrade_path={"path": []}) == ["alembic_version"]
+
+
+DROPS = [
+    {"kind": "table", "table": "gone", "name": None},
+    {"kind": "column", "table": "users", "name": "profile"},
+    {"kind": "rows", "table": "workflows", "name": None},
+    {"kind": "values", "table": "users", "name": None},
+    {"kind": "schema", "table": None, "name": "archive"},
+    {"kind": "schema", "table": None, "name": None},
+    {"kind": "type", "table": None, "name": "mood"},
+]
+ROWS = [{"table": "workflows", "column": None}, {"table": "users", "column": None}]
+
+
+def test_what_is_copied_aside_is_what_was_rehearsed_or_else_what_the_source_names():
+    path = {"path": [{"revision": "r2", "drops": DROPS}]}
+    template = "{{ __alembic_downgrade_salvage }}"
+    named = [{"table": "gone", "column": None}, {"table": "users", "column": "profile"}]
+    assert made(template, alembic_downgrade_path=path) == [*named, *ROWS, {"schema": "archive"}]
+    # With the rows that the source names: such may have come since.
+    tables = [
+        {"table": "public.gone", "what": "dropped"},
+        {"table": "public.users", "what": "changed", "columns": ["profile"]},
+    ]
+    rehearsal = {"may_change": [], "tables": tables}
+    rehearsed = [{"table": "public.gone", "column": None}, {"table": "public.users", "column": "profile"}]
+    assert made(template, alembic_downgrade_path=path, alembic_downgrade_rehearsal=rehearsal) == [*rehearsed, *ROWS]
+    # The same as the rehearsal copies, which knows no more than the source.
+    assert _databases.losses(DROPS) == made(template, alembic_downgrade_path=path)
 
 
 STANDING = {

@@ -151,10 +151,13 @@ import sqlite3
 from alembic import context
 from sqlalchemy import create_engine, pool
 
+numbers = iter(range(1000))
+
 def connect():
     made = sqlite3.connect(PATH)
     made.create_function("current_database", 0, lambda: IN)
     made.create_function("set_config", 3, lambda *given: open(SET, "a").write(repr(given)) and "")
+    made.create_function("txid_current", 0, lambda: next(numbers) if OWN else 7)
     made.execute("CREATE TEMP TABLE pg_settings (name text)")
     made.executemany("INSERT INTO pg_settings VALUES (?)", [(name,) for name in KNOWN])
     made.commit()
@@ -196,9 +199,16 @@ def real(backend):
         def __init__(self):
             self.env()
 
-        def env(self, text=ENV, inside="shop_candidate", known=("statement_timeout", "transaction_timeout"), **more):
+        def env(
+            self,
+            text=ENV,
+            inside="shop_candidate",
+            known=("statement_timeout", "transaction_timeout"),
+            own=False,
+            **more,
+        ):
             names = f"PATH, IN, SET, MORE = {str(path)!r}, {inside!r}, {str(backend / 'set')!r}, {more!r}\n"
-            names += f"KNOWN = {known!r}\n"
+            names += f"KNOWN, OWN = {known!r}, {own!r}\n"
             (backend / "alembic/env.py").write_text(names + textwrap.dedent(text))
 
         def downgrade(self, name, text):
@@ -284,6 +294,20 @@ def test_in_one_transaction_what_leaves_it_is_refused(real):
     real.env(transaction_per_migration=True)
     with pytest.raises(alembic.StepsError, match=r"env\.py sets transaction_per_migration"):
         real.run("downgrade", ["r2"], ["r2"], [], True)
+
+
+def test_in_one_transaction_an_env_py_that_commits_by_itself_is_refused(real):
+    real.env(own=True)
+    with pytest.raises(alembic.StepsError, match=r"AUTOCOMMIT.*nothing was run"):
+        real.run("downgrade", ["r2"], ["r2"], [], True)
+    real.env(ENV.replace("        context.run_migrations()", "        context.run_migrations()\n" * 2))
+    with pytest.raises(alembic.StepsError, match=r"more than once.*nothing was run"):
+        real.run("downgrade", ["r2"], ["r2"], [], True)
+    assert real.tables() == (["r1", "r2"], "r2")
+    # A copy may be downgraded as env.py likes it.
+    real.env(own=True)
+    real.run("downgrade", ["r2"], ["r2"])
+    assert real.tables() == (["r1"], "r1")
 
 
 def test_what_is_to_be_kept_is_copied_before_anything_is_dropped(real):

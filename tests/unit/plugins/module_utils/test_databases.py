@@ -125,31 +125,33 @@ def test_a_database_is_looked_for_by_a_number_only():
         _databases.by_oid("1 OR true")
 
 
-def table(name, *columns, schema="public"):
-    return {"schema": schema, "name": name, "columns": list(columns)}
+def table(name, *columns, schema="public", key=(), parent=None, partitioned=False, own=(), ordered=()):
+    listed = [{"name": item, "own_type": item in own, "own_order": item in ordered} for item in columns]
+    more = {"columns": listed, "key": list(key), "parent": parent, "partitioned": partitioned}
+    return {"schema": schema, "name": name, **more}
 
 
 TABLES = [
-    table("users", "id", "name", "profile"),
+    table("users", "id", "name", "profile", key=["id"]),
     table("learnings", "id"),
     table("log", "at", "text"),
-    table("users", "id", "profile", schema="archive"),
+    table("users", "id", "profile", schema="archive", key=["id"]),
 ]
-KEYS = {"public.users": ["id"], "archive.users": ["id"]}
 
 
-def salvaged(*lost, tables=TABLES, keys=KEYS):
-    first, *rest = _databases.salvage(
-        "kept", tables, [{"table": name, "column": column} for name, column in lost], keys
-    )
+def salvaged(*lost, tables=TABLES):
+    """The statements that copy, after those that make the schema and lock what is copied."""
+    first, *rest = _databases.salvage("kept", tables, [{"table": name, "column": column} for name, column in lost])
     assert first == 'CREATE SCHEMA "kept"'
+    if rest:
+        assert rest.pop(0).endswith(" IN SHARE ROW EXCLUSIVE MODE")
     return rest
 
 
 @pytest.mark.parametrize(
     ("lost", "statements"),
     [
-        ([("learnings", None)], ['CREATE TABLE "kept"."learnings" AS TABLE "public"."learnings"']),
+        ([("learnings", None)], ['CREATE TABLE "kept"."learnings" AS SELECT "id" FROM "public"."learnings"']),
         (
             [("public.users", "profile")],
             ['CREATE TABLE "kept"."users.profile" AS SELECT "id", "profile" FROM "public"."users"'],
@@ -166,12 +168,12 @@ def salvaged(*lost, tables=TABLES, keys=KEYS):
         ),
         (
             [("archive.users", None)],
-            ['CREATE TABLE "kept"."archive.users" AS TABLE "archive"."users"'],
+            ['CREATE TABLE "kept"."archive.users" AS SELECT "id", "profile" FROM "archive"."users"'],
         ),
         # All of it holds its columns too.
         (
             [("learnings", "id"), ("public.learnings", None)],
-            ['CREATE TABLE "kept"."learnings" AS TABLE "public"."learnings"'],
+            ['CREATE TABLE "kept"."learnings" AS SELECT "id" FROM "public"."learnings"'],
         ),
         (
             [("public.users", "profile"), ("public.users", "profile")],
@@ -185,9 +187,85 @@ def test_what_is_lost_is_copied_aside(lost, statements):
 
 
 def test_what_is_copied_aside_is_quoted():
-    odd = table('t"x', "k k", 'c"; --')
-    assert salvaged(('t"x', 'c"; --'), tables=[odd], keys={'public.t"x': ["k k"]}) == [
+    odd = table('t"x', "k k", 'c"; --', key=["k k"])
+    assert salvaged(('t"x', 'c"; --'), tables=[odd]) == [
         'CREATE TABLE "kept"."t""x.c""; --" AS SELECT "k k", "c""; --" FROM "public"."t""x"'
+    ]
+
+
+def test_a_copy_has_nothing_of_the_application_s_own_types():
+    odd = table("t", "id", "mood", "word", key=["id"], own=["id", "mood"], ordered=["mood", "word"])
+    order = 'COLLATE pg_catalog."default"'
+    assert salvaged(("t", None), tables=[odd]) == [
+        f'CREATE TABLE "kept"."t" AS SELECT "id"::text AS "id", "mood"::text {order} AS "mood", '
+        f'"word" {order} AS "word" FROM "public"."t"'
+    ]
+    assert salvaged(("t", "word"), tables=[odd]) == [
+        f'CREATE TABLE "kept"."t.word" AS SELECT "id"::text AS "id", "word" {order} AS "word" FROM "public"."t"'
+    ]
+
+
+def test_nobody_writes_to_what_is_copied_or_changed():
+    lost = [{"table": "learnings", "column": None}, {"table": "users", "column": "profile"}]
+    _made, locks, *_copies = _databases.salvage("kept", TABLES, lost, ["public.log", "public.gone"])
+    assert locks == (
+        'LOCK TABLE "public"."users", "public"."learnings", "public"."log", "archive"."users" '
+        "IN SHARE ROW EXCLUSIVE MODE"
+    )
+    assert _databases.salvage("kept", TABLES, [], ["public.gone"]) == ['CREATE SCHEMA "kept"']
+
+
+PARTED = [
+    table("events", "at", partitioned=True),
+    table("events_1", "at", parent="public.events", partitioned=True),
+    table("events_1_1", "at", parent="public.events_1"),
+    table("old", "id", schema="archive"),
+    table("old", "id"),
+]
+
+
+def test_a_partitioned_table_is_copied_once_and_a_schema_with_all_its_tables():
+    lost = [{"schema": "archive"}, {"table": "events", "column": None}]
+    _made, locks, *copies = _databases.salvage("kept", PARTED, lost)
+    assert copies == [
+        'CREATE TABLE "kept"."events" AS SELECT "at" FROM "public"."events"',
+        'CREATE TABLE "kept"."archive.old" AS SELECT "id" FROM "archive"."old"',
+    ]
+    assert locks == 'LOCK TABLE "public"."events", "archive"."old" IN SHARE ROW EXCLUSIVE MODE'
+    # One partition alone, and a row's place where there are several of them.
+    assert salvaged(("events_1_1", None), tables=PARTED) == [
+        'CREATE TABLE "kept"."events_1_1" AS SELECT "at" FROM "public"."events_1_1"'
+    ]
+    assert (
+        'SELECT tableoid::regclass::text || ctid::text AS "place", "at"' in salvaged(("events", "at"), tables=PARTED)[0]
+    )
+
+
+def test_rows_of_partitions_and_of_a_lost_schema_may_differ():
+    lost = [{"schema": "archive"}, {"table": "old", "column": None}]
+    assert _databases.may_differ(PARTED, lost, ["public.events", "public.gone"]) == [
+        *("archive.old", "public.events", "public.events_1", "public.events_1_1", "public.gone"),
+    ]
+    assert _databases.may_differ(PARTED, [], ["public.v"]) == ["public.v"]
+
+
+def test_what_the_source_names_is_what_is_copied():
+    planned = [
+        {"kind": "table", "table": "a", "name": None},
+        {"kind": "column", "table": "b", "name": "c"},
+        {"kind": "column", "table": "b", "name": None},
+        {"kind": "rows", "table": "d", "name": None},
+        {"kind": "values", "table": None, "name": None},
+        {"kind": "schema", "table": None, "name": "e"},
+        {"kind": "schema", "table": None, "name": None},
+        {"kind": "type", "table": None, "name": "mood"},
+    ]
+    assert _databases.losses(planned) == [
+        {"table": "a", "column": None},
+        {"table": "b", "column": "c"},
+        {"table": "b", "column": None},
+        {"table": "d", "column": None},
+        {"schema": "e"},
     ]
 
 
@@ -260,5 +338,5 @@ def test_what_others_write_during_a_downgrade_in_place_counts_where_it_is_theirs
 
 
 def test_the_place_of_a_row_takes_no_name_that_a_column_has():
-    _made, statement = _databases.salvage("kept", [table("log", "place")], [{"table": "log", "column": "place"}], {})
+    (statement,) = salvaged(("log", "place"), tables=[table("log", "place")])
     assert 'SELECT ctid::text AS "place_2", "place" FROM' in statement
