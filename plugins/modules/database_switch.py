@@ -283,6 +283,7 @@ class Switch:
                 return {"changed": True, "parked": self.names.parked}
             detail = {
                 "live": self.live,
+                "system": admin.server["system"],
                 "oid": facts[self.live]["oid"],
                 "comment": facts[self.live]["comment"],
                 "owner": facts[self.live]["owner"],
@@ -444,7 +445,14 @@ class Switch:
         if detail.get("unneeded") or not detail.get("oid"):
             self.recorder.unneeded()
             return {"changed": False, "parked": ""}
+        if detail["live"] != self.live:
+            raise PostgresError(
+                f"run {self.params['run_id']} changed {detail['live']}, and the application's address leads to "
+                f"{self.live} now. Nothing was changed. Let it lead to {detail['live']} again ({self.params['env_key']}), "
+                "and run it again"
+            )
         with self.connect(self.params["connect_timeout"]) as admin:
+            self.same(admin, detail)
             if self.check_mode:
                 self.could(admin, detail)
                 return {"changed": True, "parked": detail["undone"]}
@@ -452,10 +460,26 @@ class Switch:
         self.recorder.done(detail=result)
         return {"changed": True, **result}
 
+    def same(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Raise PostgresError where this is not the server that the run changed. Older runs did not note it."""
+        if detail.get("system") not in (None, admin.server["system"]):
+            raise PostgresError(
+                f"this is another server than the one on which run {self.params['run_id']} changed {self.live}, so that "
+                "its oids mean other databases. Nothing was changed. Let the application's address and the "
+                "administrator's lead to that server, or restore the restore point of the run here"
+            )
+        try:
+            session = postgres.connect(self.tools, self.target)
+        except PostgresError:
+            # A run that was cut off has left it closed.
+            return
+        with session:
+            postgres.same_server(admin.server, session.json(_postgres.SERVER))
+
     def could(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
         """Raise PostgresError where it could not be taken back."""
+        self.find(admin, detail)
         if detail["mode"] == "copy":
-            self.find(admin, detail)
             return
         mine = admin.facts().get(self.live)
         # A closed one can't be asked: a restore of the dump was cut off.
@@ -473,12 +497,21 @@ class Switch:
 
     @staticmethod
     def find(admin: databases.Databases, detail: dict[str, Any]) -> str:
-        """What the database that served before is called now, or PostgresError."""
+        """What the database that served before is called now, or PostgresError: an oid alone may be another's by now."""
         where = admin.name_of(detail["oid"])
         if where is None:
             raise PostgresError(
                 f"the database that served before (oid {detail['oid']}) is gone; it was purged. What serves now is all "
                 "there is; the restore point of the run holds what was before"
+            )
+        aside = detail["parked" if detail["mode"] == "copy" else "undone"]
+        if where not in (detail["live"], aside):
+            raise PostgresError(
+                f"the database with the oid of the one that served before ({detail['oid']}) is called {where}, neither "
+                f"{detail['live']} nor {aside}. Nothing was changed. Where somebody renamed it, call it {aside} again "
+                f"(ALTER DATABASE {_content_manifest.identifier(where)} RENAME TO "
+                f"{_content_manifest.identifier(aside)}) and run it again; where it is another database, the server was "
+                "made anew, and the restore point of the run holds what was before"
             )
         return where
 
@@ -509,7 +542,7 @@ class Switch:
         result: dict[str, Any] = {"parked": "", "written_since": [], "sessions_ended": 0, "swap_seconds": 0.0}
         began = time.monotonic()
         facts = admin.facts(detail["candidate"], detail["undone"])
-        if admin.name_of(detail["oid"]) != self.live:
+        if self.find(admin, detail) != self.live:
             # It has been put aside already: a restored one serves.
             return {**result, "closed_seconds": 0.0}
         if detail["candidate"] in facts:
@@ -591,6 +624,8 @@ class Switch:
 
     def purged(self) -> dict[str, Any]:
         with self.connect() as admin:
+            with postgres.connect(self.tools, self.target) as session:
+                postgres.same_server(admin.server, session.json(_postgres.SERVER))
             facts = admin.facts(self.names.parked, self.names.undone)
             ours = [
                 name

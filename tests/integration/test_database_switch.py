@@ -40,7 +40,8 @@ def switch(app: Application, fails: bool | None = False, before: str = "", **mor
 def undo(app: Application, fails: bool | None = False, before: str = "", **more) -> dict:
     detail = app.pending(RUN).get("database", {"unneeded": True})
     options = app.options(state="undone", run_id=RUN, detail=detail, journal=app.journal(RUN, "undo", True))
-    return module("database_switch", {**options, **more}, before, fails)
+    told = {name: value for name, value in {**options, **more}.items() if value is not None}
+    return module("database_switch", told, before, fails)
 
 
 def as_before(app: Application, before: str) -> None:
@@ -164,6 +165,51 @@ def test_undo_after_a_purge_says_that_it_is_gone_and_touches_nothing(app):
         refused = undo(app, fails=True, **more)
         assert "was purged" in refused["msg"]
     assert app.databases() == {"shop": True} and app.heads() == ["r1_users"]
+
+
+def named(app: Application) -> str:
+    """Every database's oid, name, comment and whether it lets anybody in."""
+    return app.cluster.sql(
+        "SELECT oid, datname, datallowconn, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY oid"
+    )
+
+
+@pytest.mark.parametrize("mode", ["copy", "in_place"])
+def test_an_undo_takes_no_other_database_for_the_one_that_served(app, mode):
+    (switch if mode == "copy" else in_place)(app)
+    app.cluster.sql("CREATE DATABASE shop_v5 TEMPLATE shop; CREATE DATABASE shop_accounting")
+    detail, before = app.pending(RUN)["database"], named(app)
+    other = int(app.cluster.sql("SELECT oid FROM pg_database WHERE datname = 'shop_accounting'"))
+    # As on a server that was made anew. Older runs did not note which one it was.
+    older = {**{name: value for name, value in detail.items() if name != "system"}, "oid": other}
+    elsewhere = {"url": app.cluster.url("shop_v5", USER, PASSWORD), "env_file": None}
+    for more, says in (
+        ({**elsewhere}, "leads to shop_v5 now. Nothing was changed. Let it lead to shop again"),
+        ({"detail": older}, "is called shop_accounting, neither shop nor shop_"),
+        ({"detail": {**detail, "system": "7391204856123456789"}}, "this is another server than the one on which run"),
+    ):
+        for check in (True, False):
+            refused = undo(app, fails=True, _ansible_check_mode=check, **more)["msg"]
+            assert says in refused and "Nothing was changed" in refused, refused
+            assert named(app) == before
+
+
+@pytest.mark.parametrize("state", ["undone", "purged"])
+def test_nothing_is_undone_or_purged_on_another_server_than_the_applications(app, state):
+    switch(app)
+    before = named(app)
+    other = """
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+former = databases.Databases.__init__
+def elsewhere(self, *arguments):
+    former(self, *arguments)
+    self.server["system"] = "7391204856123456789"
+databases.Databases.__init__ = elsewhere
+"""
+    detail = {name: value for name, value in app.pending(RUN)["database"].items() if name != "system"}
+    options = app.options(state=state, run_id=RUN, detail=detail)
+    refused = module("database_switch", options, other, fails=True)["msg"]
+    assert "leads to another server than the application's" in refused and named(app) == before
 
 
 def test_check_mode_changes_nothing(app):
