@@ -529,10 +529,14 @@ class Switch:
                 admin.drop(detail["candidate"])
         else:
             began = time.monotonic()
-            result["sessions_ended"], result["written_since"] = self.shut(admin, detail)
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, where, detail["undone"], mark, detail["comment"])
-            result["swap_seconds"] = round(admin.swap(statements, where, began + 10), 4)
+            try:
+                result["sessions_ended"], result["written_since"] = self.shut(admin, detail)
+                result["swap_seconds"] = round(admin.swap(statements, where, time.monotonic() + 10), 4)
+            except BaseException as exc:
+                self.take_back(admin, exc, lambda again: again.open(self.live))
+                raise
             result["parked"] = detail["undone"]
         result["closed_seconds"] = round(time.monotonic() - began, 3)
         return result
@@ -555,9 +559,9 @@ class Switch:
         with postgres.connect(self.tools, self.target) as session:
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
         kept = self.restorable(admin, detail)
-        ended, result["written_since"] = self.shut(admin, detail)
-        self.say("restoring the dump")
         try:
+            ended, result["written_since"] = self.shut(admin, detail)
+            self.say("restoring the dump")
             self.fill(admin, detail, server, settings, kept)
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, detail["candidate"], detail["undone"], mark, detail["comment"])
@@ -569,7 +573,7 @@ class Switch:
         return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
 
     def reopen(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
-        """Let people in again where a restore of the dump has failed."""
+        """Let people in again where they could not be sent away, or a restore of the dump has failed."""
         if admin.name_of(detail["oid"]) == self.live:
             admin.open(self.live)
             admin.drop(detail["candidate"])

@@ -302,6 +302,42 @@ def test_a_session_that_cannot_be_ended_is_named_and_the_database_opens_again(ap
     as_before(app, before)
 
 
+@pytest.mark.parametrize("mode", ["copy", "in_place"])
+def test_an_undo_that_cannot_end_a_session_leaves_what_serves_open(app, mode):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    (switch if mode == "copy" else in_place)(app)
+    before = named(app)
+    with app.cluster.session("shop") as reader:
+        reader.ask("SELECT 1")
+        failed = undo(app, fails=True, admin_command=[], close_timeout=1)["msg"]
+        assert "can't be ended" in failed and "rollback_database_admin" in failed and "may be closed" not in failed
+    assert named(app) == before and app.databases()["shop"]
+    undo(app, admin_command=[])
+    assert app.heads() == ["r2_learnings"]
+
+
+#: Somebody is in the database that is about to take the place, and has been let go by the second time it is tried.
+BUSY = """
+import time
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases, postgres
+closes, transaction, tries = databases.Databases.close, databases.Databases.transaction, []
+def slow(self, *arguments, **options):
+    time.sleep(5.5)
+    return closes(self, *arguments, **options)
+def busy(self, statements):
+    tries.append(1)
+    if len(tries) == 1:
+        raise postgres.PostgresError("it is being accessed by other users", "55006")
+    transaction(self, statements)
+databases.Databases.close, databases.Databases.transaction = slow, busy
+"""
+
+
+def test_an_undo_that_was_long_in_closing_tries_the_change_of_names_again(app):
+    switch(app)
+    assert undo(app, before=BUSY)["parked"] == f"shop_undone_{STAMP}"
+
+
 def test_an_autovacuum_worker_is_no_session_that_has_to_be_ended(app):
     app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
     app.sql("CREATE TABLE big AS SELECT i, repeat('x', 500) AS text FROM generate_series(1, 20000) i; DELETE FROM big")
