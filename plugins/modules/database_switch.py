@@ -448,8 +448,8 @@ class Switch:
         if detail["live"] != self.live:
             raise PostgresError(
                 f"run {self.params['run_id']} changed {detail['live']}, and the application's address leads to "
-                f"{self.live} now. Nothing was changed. Let it lead to {detail['live']} again ({self.params['env_key']}), "
-                "and run it again"
+                f"{self.live} now. Nothing was changed. Let it lead to {detail['live']} again "
+                f"({self.params['env_key']}), and run it again"
             )
         with self.connect(self.params["connect_timeout"]) as admin:
             self.same(admin, detail)
@@ -464,8 +464,8 @@ class Switch:
         """Raise PostgresError where this is not the server that the run changed. Older runs did not note it."""
         if detail.get("system") not in (None, admin.server["system"]):
             raise PostgresError(
-                f"this is another server than the one on which run {self.params['run_id']} changed {self.live}, so that "
-                "its oids mean other databases. Nothing was changed. Let the application's address and the "
+                f"this is another server than the one on which run {self.params['run_id']} changed {self.live}, so "
+                "that its oids mean other databases. Nothing was changed. Let the application's address and the "
                 "administrator's lead to that server, or restore the restore point of the run here"
             )
         try:
@@ -497,7 +497,7 @@ class Switch:
 
     @staticmethod
     def find(admin: databases.Databases, detail: dict[str, Any]) -> str:
-        """What the database that served before is called now, or PostgresError: an oid alone may be another's by now."""
+        """What the database that served before is called now, or PostgresError: an oid alone may be another's."""
         where = admin.name_of(detail["oid"])
         if where is None:
             raise PostgresError(
@@ -510,8 +510,8 @@ class Switch:
                 f"the database with the oid of the one that served before ({detail['oid']}) is called {where}, neither "
                 f"{detail['live']} nor {aside}. Nothing was changed. Where somebody renamed it, call it {aside} again "
                 f"(ALTER DATABASE {_content_manifest.identifier(where)} RENAME TO "
-                f"{_content_manifest.identifier(aside)}) and run it again; where it is another database, the server was "
-                "made anew, and the restore point of the run holds what was before"
+                f"{_content_manifest.identifier(aside)}) and run it again; where it is another database, the server "
+                "was made anew, and the restore point of the run holds what was before"
             )
         return where
 
