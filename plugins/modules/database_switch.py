@@ -288,6 +288,8 @@ class Switch:
                 "comment": facts[self.live]["comment"],
                 "owner": facts[self.live]["owner"],
                 "mode": self.params["mode"],
+                "heads": self.params["heads"],
+                "target_heads": self.params["target_heads"],
                 "dump": self.params["dump"],
                 "dump_files": self.params["dump_files"],
                 **self.names._asdict(),
@@ -387,7 +389,7 @@ class Switch:
             time.sleep(random.uniform(0.1, 1.0))
         with postgres.connect(self.tools, self.target) as session:
             activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), params["may_change"])
-            self.recorder.intent(detail={**detail, "activity": activity})
+            self.recorder.intent(detail={**detail, "activity": activity, "committed": True})
             self.check(session, before, done["version"])
         result = {
             "parked": "",
@@ -483,7 +485,7 @@ class Switch:
             return
         mine = admin.facts().get(self.live)
         # A closed one can't be asked: a restore of the dump was cut off.
-        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.salvaged()):
+        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.committed(detail)):
             self.restorable(admin, detail)
 
     def restorable(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
@@ -553,8 +555,7 @@ class Switch:
             admin.drop(detail["candidate"])
         # One that was killed while it restored the dump has left it closed.
         admin.open(self.live)
-        # It was made in the same transaction.
-        if not self.salvaged():
+        if not self.committed(detail):
             return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
@@ -656,6 +657,24 @@ class Switch:
                 f"SELECT to_regnamespace({_content_manifest.literal(_content_manifest.identifier(self.names.salvage))})"
             )
             return session.ask(f"{question} IS NOT NULL") == "t"
+
+    def committed(self, detail: dict[str, Any]) -> bool:
+        """Whether the downgrade in place was committed, as far as the database and the journal can tell.
+
+        The schema for what it dropped was made in the same transaction, but somebody may have dropped it since.
+        """
+        if detail.get("committed") or self.salvaged():
+            return True
+        if detail.get("heads") is None:
+            # Older runs did not note them.
+            return False
+        with postgres.connect(self.tools, self.target) as session:
+            try:
+                at = databases.heads(session, {})
+            except PostgresError:
+                return False
+        # At neither of both somebody else migrated since: that is not ours to take back.
+        return at == sorted(detail["target_heads"]) != sorted(detail["heads"])
 
     def all_parked(self, admin: databases.Databases) -> list[str]:
         listed = admin.session.json(

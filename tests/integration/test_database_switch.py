@@ -730,6 +730,19 @@ def test_in_place_it_is_taken_back_by_restoring_the_dump_into_a_new_database(app
         app.cluster.sql("DROP ROLE reader_of_shop")
 
 
+@pytest.mark.parametrize("noted", [True, False])
+def test_in_place_it_is_taken_back_where_somebody_dropped_what_was_kept(app, noted):
+    before = state(app)
+    in_place(app)
+    app.sql(f'DROP SCHEMA "{SALVAGE}" CASCADE')
+    detail = app.pending(RUN)["database"]
+    if not noted:
+        # Killed right after the commit.
+        del detail["committed"]
+    undo(app, detail=detail)
+    assert state(app) == before and app.heads() == ["r2_learnings"]
+
+
 @pytest.mark.parametrize(
     "downgrade, says",
     [
