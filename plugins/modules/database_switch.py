@@ -202,6 +202,7 @@ purged:
   sample: [sparklio_v4_parked_20250115_140000]
 """
 
+import contextlib
 import json
 import os
 import random
@@ -369,6 +370,8 @@ class Switch:
             tables = session.json(_content_manifest.TABLES)
             before = session.json(_databases.rows(tables), self.left())
             keep = _databases.salvage(self.names.salvage, tables, params["lost"], session.json(_databases.PRIMARY_KEYS))
+        # First of all, so that an undo can wait for its end: nobody sees before what it comes to.
+        keep = [_databases.hold_in_place(params["run_id"]), *keep]
         # Until it is done, what it writes itself counts too.
         self.recorder.intent(detail={**detail, "activity": activity})
         tries = 0
@@ -485,7 +488,7 @@ class Switch:
             return
         mine = admin.facts().get(self.live)
         # A closed one can't be asked: a restore of the dump was cut off.
-        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.committed(detail)):
+        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.may_come(detail)):
             self.restorable(admin, detail)
 
     def restorable(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
@@ -555,6 +558,7 @@ class Switch:
             admin.drop(detail["candidate"])
         # One that was killed while it restored the dump has left it closed.
         admin.open(self.live)
+        self.settle(admin)
         if not self.committed(detail):
             return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
@@ -657,6 +661,32 @@ class Switch:
                 f"SELECT to_regnamespace({_content_manifest.literal(_content_manifest.identifier(self.names.salvage))})"
             )
             return session.ask(f"{question} IS NOT NULL") == "t"
+
+    def settle(self, admin: databases.Databases) -> None:
+        """Wait until nothing of the downgrade in place is under way any more, or raise PostgresError.
+
+        Its server process outlives whoever began it, and commits what it was told to commit, however long that takes.
+        """
+        run, deadline = self.params["run_id"], time.monotonic() + self.params["close_timeout"]
+        with postgres.connect(self.tools, self.target) as session:
+            while session.ask(_databases.try_in_place(run)) != "t":
+                pids = session.json(_databases.holders_in_place(run))
+                if time.monotonic() > deadline:
+                    raise PostgresError(
+                        f"the downgrade of run {run} is still under way in {self.live}, by process "
+                        f"{', '.join(map(str, pids))} of the server. Nothing was changed. End it (SELECT "
+                        "pg_terminate_backend(pid)) or wait for it, and run it again"
+                    )
+                # Who may not end it can still wait for it.
+                with contextlib.suppress(PostgresError):
+                    admin.run([f"SELECT pg_terminate_backend({int(pid)})" for pid in pids])
+                time.sleep(0.1)
+
+    def may_come(self, detail: dict[str, Any]) -> bool:
+        """Whether the downgrade in place was committed, or may still be."""
+        with postgres.connect(self.tools, self.target) as session:
+            under_way = session.json(_databases.holders_in_place(self.params["run_id"]))
+        return bool(under_way) or self.committed(detail)
 
     def committed(self, detail: dict[str, Any]) -> bool:
         """Whether the downgrade in place was committed, as far as the database and the journal can tell.

@@ -780,6 +780,61 @@ def test_in_place_killed_in_the_middle_nothing_happened(app):
     as_before(app, before)
 
 
+#: A commit that takes as long as one that waits for a replica, and a module that is killed meanwhile.
+LONG_COMMIT = """
+    CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {waits}; RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON alembic_version DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION nap()"""
+COMMITTING = "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'"
+KILLED = """
+import os, subprocess, threading
+def watch():
+    while subprocess.run({psql!r} + ["-c", {committing!r}], capture_output=True, text=True).stdout.strip() != "1":
+        pass
+    os.kill(os.getpid(), {number})
+threading.Thread(target=watch, daemon=True).start()
+"""
+
+
+def killed_in_commit(app: Application, number: int, **more) -> None:
+    psql = [*app.cluster.admin_command, "psql", "-XqAt"]
+    in_place(app, fails=None, before=KILLED.format(psql=psql, committing=COMMITTING, number=int(number)), **more)
+    assert app.cluster.sql(COMMITTING) == "1" and app.heads() == ["r2_learnings"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_in_place_killed_while_it_commits_nothing_is_committed_after_the_undo(app, number):
+    app.sql(LONG_COMMIT.format(waits="pg_sleep(6)"))
+    before = state(app)
+    killed_in_commit(app, number)
+    # A dry run says whether it could be taken back if it came to that.
+    damaged = flip(app)
+    assert f"is damaged: {damaged} was altered" in undo(app, fails=True, _ansible_check_mode=True)["msg"]
+    flip(app)
+    undo(app)
+    time.sleep(7)
+    assert state(app) == before and app.heads() == ["r2_learnings"] and app.databases()["shop"]
+
+
+def test_in_place_who_cannot_end_what_commits_waits_for_it(app):
+    app.sql(LONG_COMMIT.format(waits="pg_sleep(4)"))
+    before = state(app)
+    killed_in_commit(app, signal.SIGKILL)
+    powerless = """
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases, postgres
+former = databases.Databases.run
+def run(self, statements):
+    if any("pg_terminate_backend" in statement for statement in statements):
+        raise postgres.PostgresError("must be a superuser to terminate it", "42501")
+    former(self, statements)
+databases.Databases.run = run
+"""
+    refused = undo(app, fails=True, before=powerless, close_timeout=0.1)["msg"]
+    assert "is still under way in shop, by process" in refused and "Nothing was changed" in refused
+    assert undo(app, before=powerless)["parked"] == f"shop_undone_{STAMP}"
+    assert state(app) == before and app.heads() == ["r2_learnings"]
+
+
 def test_in_place_a_table_too_few_is_restored(app):
     before = state(app)
     text = NO_LEARNINGS + "    op.execute('DELETE FROM users WHERE id < 10')"
