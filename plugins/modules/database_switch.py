@@ -276,6 +276,7 @@ class Switch:
             postgres.same_server(admin.server, found["server"])
             if not admin.server["createdb"]:
                 raise PostgresError(f"{admin.server['user']} may not make databases; {postgres.CURE}")
+            self.may_set(admin)
             facts = admin.facts(*self.names)
             taken = [name for name in self.names if name in facts]
             if taken:
@@ -365,6 +366,7 @@ class Switch:
         began = time.monotonic()
         params, give_up = self.params, began + self.params["lock_deadline"]
         self.whole(detail)
+        self.may_restore(admin, detail)
         with postgres.connect(self.tools, self.target) as session:
             activity = session.json(_databases.ACTIVITY)
             tables = session.json(_content_manifest.TABLES)
@@ -497,8 +499,32 @@ class Switch:
         with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
             kept = _content_manifest.decode(stream.read())
         scratch.check_rights(admin.session, admin.server, kept["extensions"])
+        self.may_restore(admin, detail)
         scratch.room(kept["bytes"], admin.server, self.target, ROOM, what="the database that the dump is restored into")
         return kept
+
+    def may_set(self, admin: databases.Databases) -> None:
+        """Raise PostgresError where the administrator may not set on another database what is set on this one."""
+        lacking = admin.session.json(_readiness.unsettable(self.live, admin.server["number"]))
+        if lacking:
+            raise PostgresError(
+                f"{admin.server['user']} may not set on another database what is set on {self.live}: "
+                f"{', '.join(lacking)}. Nothing was changed. Reset what is not needed, or {postgres.CURE}"
+            )
+
+    def may_restore(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Raise PostgresError where the administrator may not restore the dump with its owners and settings."""
+        if admin.server["superuser"]:
+            return
+        self.may_set(admin)
+        client = self.tools.for_server(admin.server)
+        roles = scratch.owners(client, os.path.join(detail["dump"], "dump"), dict(os.environ), self.deadline)
+        strangers = admin.session.json(_readiness.strangers_among(roles, admin.server["number"]))
+        if strangers:
+            raise PostgresError(
+                f"{admin.server['user']} is no member of {', '.join(strangers)}, who own something in the dump. "
+                f"Nothing was changed. GRANT the role TO {admin.server['user']}, or {postgres.CURE}"
+            )
 
     @staticmethod
     def find(admin: databases.Databases, detail: dict[str, Any]) -> str:

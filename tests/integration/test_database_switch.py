@@ -421,6 +421,23 @@ def test_a_role_that_may_not_make_databases_is_told_who_may(app):
     assert app.databases() == {"shop": True}
 
 
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("ALTER DATABASE shop SET log_min_duration_statement = '5s'", "log_min_duration_statement"),
+        ("ALTER ROLE postgres IN DATABASE shop SET work_mem = '5MB'", "work_mem of role postgres"),
+    ],
+)
+def test_what_cannot_be_set_on_the_copy_is_named_before_anything_is_closed(app, statement, named):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB; {statement}")
+    for check in (True, False):
+        failed = switch(app, fails=True, admin_command=[], _ansible_check_mode=check)["msg"]
+        assert f"may not set on another database what is set on shop: {named}" in failed, failed
+        assert "rollback_database_admin_command" in failed
+    assert not app.pending(RUN)
+    switch(app)
+
+
 def test_the_database_has_to_be_where_it_was_said_to_be(app):
     before = state(app)
     failed = switch(app, fails=True, heads=["r1_users"])
@@ -929,6 +946,18 @@ def test_in_place_it_is_not_taken_back_where_the_restored_database_would_not_fit
 def test_in_place_it_is_not_taken_back_by_who_may_not_make_databases(app):
     in_place(app)
     refuses(app, "may not make databases", admin_command=[])
+
+
+def test_in_place_it_is_not_taken_back_by_who_could_not_give_things_to_their_owners(app):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    app.sql(f"CREATE TABLE theirs (id int); GRANT SELECT ON theirs TO {USER}")
+    says = f"{USER} is no member of postgres, who own something in the dump"
+    failed = in_place(app, fails=True, admin_command=[])["msg"]
+    assert says in failed and app.heads() == ["r2_learnings"]
+    in_place(app)
+    refuses(app, says, admin_command=[])
+    undo(app)
+    assert app.heads() == ["r2_learnings"]
 
 
 def test_in_place_nothing_is_downgraded_without_a_dump_that_is_whole(app):
