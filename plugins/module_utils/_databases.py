@@ -213,6 +213,29 @@ def lock(live: str) -> str:
     return f"SELECT pg_try_advisory_lock(hashtextextended({literal('sparklio.rollback switch ' + live)}, 0))"
 
 
+def _in_place(run_id: str) -> str:
+    return f"hashtextextended({literal('sparklio.rollback in place ' + run_id)}, 0)"
+
+
+def hold_in_place(run_id: str) -> str:
+    """What the transaction of a downgrade in place begins with, and holds until it is over, its commit included."""
+    return f"SELECT pg_advisory_xact_lock({_in_place(run_id)})"
+
+
+def try_in_place(run_id: str) -> str:
+    """Whether no downgrade in place of that run is under way in this database, nor will be while the session lasts."""
+    return f"SELECT pg_try_advisory_lock({_in_place(run_id)})"
+
+
+def holders_in_place(run_id: str) -> str:
+    """Who is at a downgrade in place of that run in this database."""
+    return f"""
+SELECT coalesce(jsonb_agg(l.pid), '[]') FROM pg_catalog.pg_locks l
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid <> pg_backend_pid()
+AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+AND (l.classid::bigint << 32 | l.objid::bigint) = {_in_place(run_id)}"""
+
+
 def allow(name: str, connects: bool) -> str:
     return f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS {'true' if connects else 'false'}"
 

@@ -208,6 +208,12 @@ def create_scratch(name: str, owner: str, settings: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
+def owners(schema: Iterable[str]) -> set[str]:
+    """The roles that the lines of a dump's schema make owners."""
+    found = (re.match(r'ALTER .+ OWNER TO (?:"((?:[^"]|"")+)"|([^";]+));$', line.rstrip("\n")) for line in schema)
+    return {match[1].replace('""', '"') if match[1] else match[2] for match in found if match}
+
+
 def without(toc: Iterable[str], extensions: Iterable[str], schemas: Iterable[str], superuser: bool = True) -> list[str]:
     """The lines of ``pg_restore --list`` without the extensions and schemas that are there already.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifest import (
     OUR_RELATIONS,
+    OURS,
     identifier,
     literal,
 )
@@ -147,6 +148,70 @@ def all_timeouts(named: Sequence[Mapping[str, str]], beneath: Mapping[str, str])
         for name, value in sorted(beneath.items())
         if name not in known
     ]
+
+
+def unsettable(database: str, number: int) -> str:
+    """The question what is set on a database, for all or for a role in it, that the asking role may not set on another.
+
+    Args:
+        number: version number of the server.
+    """
+    granted = "has_parameter_privilege(found.name, 'SET')" if number >= 150000 else "false"
+    administers = "pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')" if number >= 160000 else "true"
+    # What may not even be read is the superuser's too. Of an extension's own the server knows those that it has loaded.
+    context = "coalesce(p.context, CASE WHEN found.name LIKE '%.%' THEN 'user' ELSE 'superuser' END)"
+    return f"""
+SELECT coalesce(jsonb_agg(found.name || coalesce(' of role ' || r.rolname, '') ORDER BY found.name, r.rolname), '[]')
+FROM (SELECT s.setrole, split_part(item, '=', 1) AS name
+    FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase,
+    unnest(s.setconfig) AS item WHERE d.datname = {literal(database)}) AS found
+JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = found.setrole
+LEFT JOIN pg_catalog.pg_settings p ON lower(p.name) = lower(found.name)
+WHERE NOT me.rolsuper AND ({context} LIKE 'superuser%' AND NOT {granted}
+    OR found.setrole <> 0 AND (r.rolsuper OR r.oid <> me.oid AND NOT (me.rolcreaterole AND {administers})))"""
+
+
+def _is_member(owner: str, number: int) -> str:
+    return f"pg_has_role({owner}, '{'SET' if number >= 160000 else 'MEMBER'}')"
+
+
+def strangers(number: int) -> str:
+    """The question who owns something in the database whom the asking role could give nothing to."""
+    kinds = [
+        ("pg_class", "o.relowner", "o.relnamespace", "o.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')"),
+        ("pg_proc", "o.proowner", "o.pronamespace", "true"),
+        ("pg_type", "o.typowner", "o.typnamespace", "o.typtype IN ('d', 'e', 'r')"),
+    ]
+    # That of public is only kept where it is not the one that every new database has.
+    usual = "'pg_database_owner'" if number >= 150000 else "(SELECT rolname FROM pg_roles WHERE oid = 10)"
+    parts = [
+        f"SELECT n.nspowner AS owner FROM pg_catalog.pg_namespace n "
+        f"WHERE {OURS.format(catalog='pg_catalog.pg_namespace', object='n')} "
+        f"AND NOT (n.nspname = 'public' AND pg_get_userbyid(n.nspowner) = {usual})",
+        *(
+            f"SELECT {owner} FROM pg_catalog.{catalog} o JOIN pg_catalog.pg_namespace n ON n.oid = {schema} "
+            f"WHERE {OURS.format(catalog=f'pg_catalog.{catalog}', object='o')} AND {which}"
+            for catalog, owner, schema, which in kinds
+        ),
+        "SELECT lomowner FROM pg_catalog.pg_largeobject_metadata",
+        "SELECT pubowner FROM pg_catalog.pg_publication",
+        "SELECT evtowner FROM pg_catalog.pg_event_trigger",
+        "SELECT srvowner FROM pg_catalog.pg_foreign_server",
+    ]
+    return (
+        "SELECT coalesce(jsonb_agg(DISTINCT pg_get_userbyid(owner)), '[]') "
+        f"FROM ({' UNION '.join(parts)}) AS owned WHERE NOT {_is_member('owner', number)}"
+    )
+
+
+def strangers_among(roles: Iterable[str], number: int) -> str:
+    """The question which of these roles are such."""
+    listed = ", ".join(literal(name) for name in sorted(roles)) or "NULL"
+    return (
+        "SELECT coalesce(jsonb_agg(rolname ORDER BY rolname), '[]') FROM pg_catalog.pg_roles "
+        f"WHERE rolname IN ({listed}) AND NOT {_is_member('oid', number)}"
+    )
 
 
 def count(relation: Mapping[str, Any], columns: Sequence[str]) -> str:

@@ -210,6 +210,25 @@ def _server_refusals(server: Facts, settings: Facts, shared: Sequence[str]) -> l
                 _capital(_ADMIN),
             )
         )
+    maker = server.get("maker") or user
+    if server.get("unsettable"):
+        found.append(
+            refusal(
+                "settings",
+                f"User {maker} may not set on another database what is set on {name}: {shown(server['unsettable'])}",
+                f"{_capital(_ADMIN)}; or reset what is not needed: ALTER DATABASE {name} RESET …, ALTER ROLE … IN "
+                f"DATABASE {name} RESET …",
+            )
+        )
+    if not copy and server.get("strangers"):
+        found.append(
+            refusal(
+                "strangers",
+                f"{shown(server['strangers'])} own something in {name}, which an undo could not restore: user {maker} "
+                "is no member of them",
+                f"GRANT the role TO {maker}, or {_ADMIN}",
+            )
+        )
     if copy and not (server.get("superuser") or server.get("owns")):
         found.append(
             refusal(

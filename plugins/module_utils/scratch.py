@@ -287,6 +287,16 @@ def restore(
                 raise
 
 
+def owners(client: _postgres.Client, dump: str, env: dict[str, str], deadline: float) -> set[str]:
+    """The roles that a dump gives something to, or raise PostgresError."""
+    with tempfile.TemporaryDirectory() as folder:
+        schema = os.path.join(folder, "schema")
+        command = [f"{client.directory}/pg_restore", "--schema-only", "--no-subscriptions", "-f", schema, dump]
+        postgres.Child(command, env).wait(deadline)
+        with open(schema, encoding="utf-8", errors="replace") as stream:
+            return _postgres.owners(stream)
+
+
 def contents(client: _postgres.Client, dump: str, env: dict[str, str], deadline: float) -> list[str]:
     """The lines of ``pg_restore --list``, or raise PostgresError."""
     with tempfile.TemporaryDirectory() as folder:

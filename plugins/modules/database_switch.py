@@ -211,6 +211,7 @@ purged:
   sample: [sparklio_v4_parked_20250115_140000]
 """
 
+import contextlib
 import json
 import os
 import random
@@ -284,6 +285,7 @@ class Switch:
             postgres.same_server(admin.server, found["server"])
             if not admin.server["createdb"]:
                 raise PostgresError(f"{admin.server['user']} may not make databases; {postgres.CURE}")
+            self.may_set(admin)
             facts = admin.facts(*self.names)
             taken = [name for name in self.names if name in facts]
             if taken:
@@ -292,10 +294,13 @@ class Switch:
                 return {"changed": True, "parked": self.names.parked}
             detail = {
                 "live": self.live,
+                "system": admin.server["system"],
                 "oid": facts[self.live]["oid"],
                 "comment": facts[self.live]["comment"],
                 "owner": facts[self.live]["owner"],
                 "mode": self.params["mode"],
+                "heads": self.params["heads"],
+                "target_heads": self.params["target_heads"],
                 "dump": self.params["dump"],
                 "dump_files": self.params["dump_files"],
                 **self.names._asdict(),
@@ -370,10 +375,13 @@ class Switch:
         began = time.monotonic()
         params, give_up = self.params, began + self.params["lock_deadline"]
         self.whole(detail)
+        self.may_restore(admin, detail)
         with postgres.connect(self.tools, self.target) as session:
             activity = session.json(_databases.ACTIVITY)
             keepable = session.json(_databases.KEEPABLE)
             keep = _databases.salvage(self.names.salvage, keepable, params["lost"], params["may_change"])
+            # First of all, so that an undo can wait for its end: nobody sees before what it comes to.
+            keep = [_databases.hold_in_place(params["run_id"]), *keep]
             may_change = _databases.may_differ(keepable, params["lost"], params["may_change"])
         before: dict[str, int] = {}
 
@@ -407,7 +415,7 @@ class Switch:
             time.sleep(random.uniform(0.1, 1.0))
         with postgres.connect(self.tools, self.target) as session:
             activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), may_change)
-            self.recorder.intent(detail={**detail, "activity": activity})
+            self.recorder.intent(detail={**detail, "activity": activity, "committed": True})
         result = {
             "parked": "",
             "salvage": self.names.salvage,
@@ -475,7 +483,14 @@ class Switch:
         if detail.get("unneeded") or not detail.get("oid"):
             self.recorder.unneeded()
             return {"changed": False, "parked": ""}
+        if detail["live"] != self.live:
+            raise PostgresError(
+                f"run {self.params['run_id']} changed {detail['live']}, and the application's address leads to "
+                f"{self.live} now. Nothing was changed. Let it lead to {detail['live']} again "
+                f"({self.params['env_key']}), and run it again"
+            )
         with self.connect(self.params["connect_timeout"]) as admin:
+            self.same(admin, detail)
             if self.check_mode:
                 self.could(admin, detail)
                 return {"changed": True, "parked": detail["undone"]}
@@ -483,14 +498,30 @@ class Switch:
         self.recorder.done(detail=result)
         return {"changed": True, **result}
 
+    def same(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Raise PostgresError where this is not the server that the run changed. Older runs did not note it."""
+        if detail.get("system") not in (None, admin.server["system"]):
+            raise PostgresError(
+                f"this is another server than the one on which run {self.params['run_id']} changed {self.live}, so "
+                "that its oids mean other databases. Nothing was changed. Let the application's address and the "
+                "administrator's lead to that server, or restore the restore point of the run here"
+            )
+        try:
+            session = postgres.connect(self.tools, self.target)
+        except PostgresError:
+            # A run that was cut off has left it closed.
+            return
+        with session:
+            postgres.same_server(admin.server, session.json(_postgres.SERVER))
+
     def could(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
         """Raise PostgresError where it could not be taken back."""
+        self.find(admin, detail)
         if detail["mode"] == "copy":
-            self.find(admin, detail)
             return
         mine = admin.facts().get(self.live)
         # A closed one can't be asked: a restore of the dump was cut off.
-        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.salvaged()):
+        if mine and mine["oid"] == detail["oid"] and (not mine["connects"] or self.may_come(detail)):
             self.restorable(admin, detail)
 
     def restorable(self, admin: databases.Databases, detail: dict[str, Any]) -> dict[str, Any]:
@@ -499,17 +530,50 @@ class Switch:
         with open(os.path.join(detail["dump"], "content.json"), encoding="utf-8") as stream:
             kept = _content_manifest.decode(stream.read())
         scratch.check_rights(admin.session, admin.server, kept["extensions"])
+        self.may_restore(admin, detail)
         scratch.room(kept["bytes"], admin.server, self.target, ROOM, what="the database that the dump is restored into")
         return kept
 
+    def may_set(self, admin: databases.Databases) -> None:
+        """Raise PostgresError where the administrator may not set on another database what is set on this one."""
+        lacking = admin.session.json(_readiness.unsettable(self.live, admin.server["number"]))
+        if lacking:
+            raise PostgresError(
+                f"{admin.server['user']} may not set on another database what is set on {self.live}: "
+                f"{', '.join(lacking)}. Nothing was changed. Reset what is not needed, or {postgres.CURE}"
+            )
+
+    def may_restore(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
+        """Raise PostgresError where the administrator may not restore the dump with its owners and settings."""
+        if admin.server["superuser"]:
+            return
+        self.may_set(admin)
+        client = self.tools.for_server(admin.server)
+        roles = scratch.owners(client, os.path.join(detail["dump"], "dump"), dict(os.environ), self.deadline)
+        strangers = admin.session.json(_readiness.strangers_among(roles, admin.server["number"]))
+        if strangers:
+            raise PostgresError(
+                f"{admin.server['user']} is no member of {', '.join(strangers)}, who own something in the dump. "
+                f"Nothing was changed. GRANT the role TO {admin.server['user']}, or {postgres.CURE}"
+            )
+
     @staticmethod
     def find(admin: databases.Databases, detail: dict[str, Any]) -> str:
-        """What the database that served before is called now, or PostgresError."""
+        """What the database that served before is called now, or PostgresError: an oid alone may be another's."""
         where = admin.name_of(detail["oid"])
         if where is None:
             raise PostgresError(
                 f"the database that served before (oid {detail['oid']}) is gone; it was purged. What serves now is all "
                 "there is; the restore point of the run holds what was before"
+            )
+        aside = detail["parked" if detail["mode"] == "copy" else "undone"]
+        if where not in (detail["live"], aside):
+            raise PostgresError(
+                f"the database with the oid of the one that served before ({detail['oid']}) is called {where}, neither "
+                f"{detail['live']} nor {aside}. Nothing was changed. Where somebody renamed it, call it {aside} again "
+                f"(ALTER DATABASE {_content_manifest.identifier(where)} RENAME TO "
+                f"{_content_manifest.identifier(aside)}) and run it again; where it is another database, the server "
+                "was made anew, and the restore point of the run holds what was before"
             )
         return where
 
@@ -527,10 +591,14 @@ class Switch:
                 admin.drop(detail["candidate"])
         else:
             began = time.monotonic()
-            result["sessions_ended"], result["written_since"] = self.shut(admin, detail)
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, where, detail["undone"], mark, detail["comment"])
-            result["swap_seconds"] = round(admin.swap(statements, where, began + 10), 4)
+            try:
+                result["sessions_ended"], result["written_since"] = self.shut(admin, detail)
+                result["swap_seconds"] = round(admin.swap(statements, where, time.monotonic() + 10), 4)
+            except BaseException as exc:
+                self.take_back(admin, exc, lambda again: again.open(self.live))
+                raise
             result["parked"] = detail["undone"]
         result["closed_seconds"] = round(time.monotonic() - began, 3)
         return result
@@ -540,22 +608,22 @@ class Switch:
         result: dict[str, Any] = {"parked": "", "written_since": [], "sessions_ended": 0, "swap_seconds": 0.0}
         began = time.monotonic()
         facts = admin.facts(detail["candidate"], detail["undone"])
-        if admin.name_of(detail["oid"]) != self.live:
+        if self.find(admin, detail) != self.live:
             # It has been put aside already: a restored one serves.
             return {**result, "closed_seconds": 0.0}
         if detail["candidate"] in facts:
             admin.drop(detail["candidate"])
         # One that was killed while it restored the dump has left it closed.
         admin.open(self.live)
-        # It was made in the same transaction.
-        if not self.salvaged():
+        self.settle(admin)
+        if not self.committed(detail):
             return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
         with postgres.connect(self.tools, self.target) as session:
             server, settings = session.json(_postgres.SERVER), session.json(_postgres.DATABASE)
         kept = self.restorable(admin, detail)
-        ended, result["written_since"] = self.shut(admin, detail)
-        self.say("restoring the dump")
         try:
+            ended, result["written_since"] = self.shut(admin, detail)
+            self.say("restoring the dump")
             self.fill(admin, detail, server, settings, kept)
             mark = _databases.UNDONE.format(run=self.params["run_id"])
             statements = _databases.swap(self.live, detail["candidate"], detail["undone"], mark, detail["comment"])
@@ -567,7 +635,7 @@ class Switch:
         return {**result, "closed_seconds": round(time.monotonic() - began, 3)}
 
     def reopen(self, admin: databases.Databases, detail: dict[str, Any]) -> None:
-        """Let people in again where a restore of the dump has failed."""
+        """Let people in again where they could not be sent away, or a restore of the dump has failed."""
         if admin.name_of(detail["oid"]) == self.live:
             admin.open(self.live)
             admin.drop(detail["candidate"])
@@ -622,6 +690,8 @@ class Switch:
 
     def purged(self) -> dict[str, Any]:
         with self.connect() as admin:
+            with postgres.connect(self.tools, self.target) as session:
+                postgres.same_server(admin.server, session.json(_postgres.SERVER))
             facts = admin.facts(self.names.parked, self.names.undone)
             ours = [
                 name
@@ -648,6 +718,50 @@ class Switch:
                 f"SELECT to_regnamespace({_content_manifest.literal(_content_manifest.identifier(self.names.salvage))})"
             )
             return session.ask(f"{question} IS NOT NULL") == "t"
+
+    def settle(self, admin: databases.Databases) -> None:
+        """Wait until nothing of the downgrade in place is under way any more, or raise PostgresError.
+
+        Its server process outlives whoever began it, and commits what it was told to commit, however long that takes.
+        """
+        run, deadline = self.params["run_id"], time.monotonic() + self.params["close_timeout"]
+        with postgres.connect(self.tools, self.target) as session:
+            while session.ask(_databases.try_in_place(run)) != "t":
+                pids = session.json(_databases.holders_in_place(run))
+                if time.monotonic() > deadline:
+                    raise PostgresError(
+                        f"the downgrade of run {run} is still under way in {self.live}, by process "
+                        f"{', '.join(map(str, pids))} of the server. Nothing was changed. End it (SELECT "
+                        "pg_terminate_backend(pid)) or wait for it, and run it again"
+                    )
+                # Who may not end it can still wait for it.
+                with contextlib.suppress(PostgresError):
+                    admin.run([f"SELECT pg_terminate_backend({int(pid)})" for pid in pids])
+                time.sleep(0.1)
+
+    def may_come(self, detail: dict[str, Any]) -> bool:
+        """Whether the downgrade in place was committed, or may still be."""
+        with postgres.connect(self.tools, self.target) as session:
+            under_way = session.json(_databases.holders_in_place(self.params["run_id"]))
+        return bool(under_way) or self.committed(detail)
+
+    def committed(self, detail: dict[str, Any]) -> bool:
+        """Whether the downgrade in place was committed, as far as the database and the journal can tell.
+
+        The schema for what it dropped was made in the same transaction, but somebody may have dropped it since.
+        """
+        if detail.get("committed") or self.salvaged():
+            return True
+        if detail.get("heads") is None:
+            # Older runs did not note them.
+            return False
+        with postgres.connect(self.tools, self.target) as session:
+            try:
+                at = databases.heads(session, {})
+            except PostgresError:
+                return False
+        # At neither of both somebody else migrated since: that is not ours to take back.
+        return at == sorted(detail["target_heads"]) != sorted(detail["heads"])
 
     def all_parked(self, admin: databases.Databases) -> list[str]:
         listed = admin.session.json(

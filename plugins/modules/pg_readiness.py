@@ -143,6 +143,22 @@ untrusted:
   returned: always
   type: list
   elements: str
+unsettable:
+  description: >-
+    Parameters that are set on the database, for all or for a role in it, and that RV(maker) may not set on another: a
+    copy, or the database that an undo in place restores, would lack them.
+  returned: always
+  type: list
+  elements: str
+  sample: [log_min_duration_statement, work_mem of role postgres]
+strangers:
+  description: >-
+    Roles that own something in the database, and that RV(maker) is no member of. It takes that to restore a dump as it
+    was, as an undo in place does, not to copy.
+  returned: always
+  type: list
+  elements: str
+  sample: [postgres]
 disk:
   description: >-
     Where the server keeps the database (C(path)), how many bytes are C(free) there, and how many are C(needed) for
@@ -239,7 +255,10 @@ NOTHING: dict[str, Any] = {
     **dict.fromkeys(("superuser", "createdb", "owns", "can_terminate"), False),
     **{
         name: []
-        for name in ("untrusted", "sessions", "migrating", "prepared", "slots", "subscriptions", "timeouts", "lost")
+        for name in (
+            *("untrusted", "unsettable", "strangers", "sessions", "migrating", "prepared", "slots", "subscriptions"),
+            *("timeouts", "lost"),
+        )
     },
 }
 #: What the server says where it took too long, or a lock did.
@@ -331,6 +350,8 @@ def ask(params: dict[str, Any], found: dict[str, Any]) -> None:
                 createdb=who["createdb"],
                 owns=rights["owns"],
                 untrusted=scratch.untrusted(admin, who, admin.json(_content_manifest.EXTENSIONS)),
+                unsettable=admin.json(_readiness.unsettable(target.database, server["number"])),
+                strangers=admin.json(_readiness.strangers(server["number"])),
                 disk=room(
                     {**server, "data_directory": who["data_directory"] or server["data_directory"]},
                     rights["location"],

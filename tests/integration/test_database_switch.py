@@ -44,7 +44,8 @@ def switch(app: Application, fails: bool | None = False, before: str = "", **mor
 def undo(app: Application, fails: bool | None = False, before: str = "", **more) -> dict:
     detail = app.pending(RUN).get("database", {"unneeded": True})
     options = app.options(state="undone", run_id=RUN, detail=detail, journal=app.journal(RUN, "undo", True))
-    return module("database_switch", {**options, **more}, before, fails)
+    told = {name: value for name, value in {**options, **more}.items() if value is not None}
+    return module("database_switch", told, before, fails)
 
 
 def as_before(app: Application, before: str) -> None:
@@ -170,6 +171,51 @@ def test_undo_after_a_purge_says_that_it_is_gone_and_touches_nothing(app):
     assert app.databases() == {"shop": True} and app.heads() == ["r1_users"]
 
 
+def named(app: Application) -> str:
+    """Every database's oid, name, comment and whether it lets anybody in."""
+    return app.cluster.sql(
+        "SELECT oid, datname, datallowconn, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY oid"
+    )
+
+
+@pytest.mark.parametrize("mode", ["copy", "in_place"])
+def test_an_undo_takes_no_other_database_for_the_one_that_served(app, mode):
+    (switch if mode == "copy" else in_place)(app)
+    app.cluster.sql("CREATE DATABASE shop_v5 TEMPLATE shop; CREATE DATABASE shop_accounting")
+    detail, before = app.pending(RUN)["database"], named(app)
+    other = int(app.cluster.sql("SELECT oid FROM pg_database WHERE datname = 'shop_accounting'"))
+    # As on a server that was made anew. Older runs did not note which one it was.
+    older = {**{name: value for name, value in detail.items() if name != "system"}, "oid": other}
+    elsewhere = {"url": app.cluster.url("shop_v5", USER, PASSWORD), "env_file": None}
+    for more, says in (
+        ({**elsewhere}, "leads to shop_v5 now. Nothing was changed. Let it lead to shop again"),
+        ({"detail": older}, "is called shop_accounting, neither shop nor shop_"),
+        ({"detail": {**detail, "system": "7391204856123456789"}}, "this is another server than the one on which run"),
+    ):
+        for check in (True, False):
+            refused = undo(app, fails=True, _ansible_check_mode=check, **more)["msg"]
+            assert says in refused and "Nothing was changed" in refused, refused
+            assert named(app) == before
+
+
+@pytest.mark.parametrize("state", ["undone", "purged"])
+def test_nothing_is_undone_or_purged_on_another_server_than_the_applications(app, state):
+    switch(app)
+    before = named(app)
+    other = """
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases
+former = databases.Databases.__init__
+def elsewhere(self, *arguments):
+    former(self, *arguments)
+    self.server["system"] = "7391204856123456789"
+databases.Databases.__init__ = elsewhere
+"""
+    detail = {name: value for name, value in app.pending(RUN)["database"].items() if name != "system"}
+    options = app.options(state=state, run_id=RUN, detail=detail)
+    refused = module("database_switch", options, other, fails=True)["msg"]
+    assert "leads to another server than the application's" in refused and named(app) == before
+
+
 def test_check_mode_changes_nothing(app):
     before = state(app)
     assert switch(app, _ansible_check_mode=True)["changed"]
@@ -258,6 +304,42 @@ def test_a_session_that_cannot_be_ended_is_named_and_the_database_opens_again(ap
         failed = switch(app, fails=True, admin_command=[], close_timeout=2)
         assert "can't be ended" in failed["msg"] and "rollback_database_admin" in failed["msg"]
     as_before(app, before)
+
+
+@pytest.mark.parametrize("mode", ["copy", "in_place"])
+def test_an_undo_that_cannot_end_a_session_leaves_what_serves_open(app, mode):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    (switch if mode == "copy" else in_place)(app)
+    before = named(app)
+    with app.cluster.session("shop") as reader:
+        reader.ask("SELECT 1")
+        failed = undo(app, fails=True, admin_command=[], close_timeout=1)["msg"]
+        assert "can't be ended" in failed and "rollback_database_admin" in failed and "may be closed" not in failed
+    assert named(app) == before and app.databases()["shop"]
+    undo(app, admin_command=[])
+    assert app.heads() == ["r2_learnings"]
+
+
+#: Somebody is in the database that is about to take the place, and has been let go by the second time it is tried.
+BUSY = """
+import time
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases, postgres
+closes, transaction, tries = databases.Databases.close, databases.Databases.transaction, []
+def slow(self, *arguments, **options):
+    time.sleep(5.5)
+    return closes(self, *arguments, **options)
+def busy(self, statements):
+    tries.append(1)
+    if len(tries) == 1:
+        raise postgres.PostgresError("it is being accessed by other users", "55006")
+    transaction(self, statements)
+databases.Databases.close, databases.Databases.transaction = slow, busy
+"""
+
+
+def test_an_undo_that_was_long_in_closing_tries_the_change_of_names_again(app):
+    switch(app)
+    assert undo(app, before=BUSY)["parked"] == f"shop_undone_{STAMP}"
 
 
 def test_an_autovacuum_worker_is_no_session_that_has_to_be_ended(app):
@@ -413,6 +495,23 @@ def test_a_role_that_may_not_make_databases_is_told_who_may(app):
     failed = switch(app, fails=True, admin_command=[])
     assert "may not make databases" in failed["msg"] and "rollback_database_admin_command" in failed["msg"]
     assert app.databases() == {"shop": True}
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("ALTER DATABASE shop SET log_min_duration_statement = '5s'", "log_min_duration_statement"),
+        ("ALTER ROLE postgres IN DATABASE shop SET work_mem = '5MB'", "work_mem of role postgres"),
+    ],
+)
+def test_what_cannot_be_set_on_the_copy_is_named_before_anything_is_closed(app, statement, named):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB; {statement}")
+    for check in (True, False):
+        failed = switch(app, fails=True, admin_command=[], _ansible_check_mode=check)["msg"]
+        assert f"may not set on another database what is set on shop: {named}" in failed, failed
+        assert "rollback_database_admin_command" in failed
+    assert not app.pending(RUN)
+    switch(app)
 
 
 def test_the_database_has_to_be_where_it_was_said_to_be(app):
@@ -725,6 +824,19 @@ def test_in_place_it_is_taken_back_by_restoring_the_dump_into_a_new_database(app
         app.cluster.sql("DROP ROLE reader_of_shop")
 
 
+@pytest.mark.parametrize("noted", [True, False])
+def test_in_place_it_is_taken_back_where_somebody_dropped_what_was_kept(app, noted):
+    before = state(app)
+    in_place(app)
+    app.sql(f'DROP SCHEMA "{SALVAGE}" CASCADE')
+    detail = app.pending(RUN)["database"]
+    if not noted:
+        # Killed right after the commit.
+        del detail["committed"]
+    undo(app, detail=detail)
+    assert state(app) == before and app.heads() == ["r2_learnings"]
+
+
 @pytest.mark.parametrize(
     "downgrade, says",
     [
@@ -760,6 +872,61 @@ def test_in_place_killed_in_the_middle_nothing_happened(app):
     in_place(app, fails=None)
     undo(app)
     as_before(app, before)
+
+
+#: A commit that takes as long as one that waits for a replica, and a module that is killed meanwhile.
+LONG_COMMIT = """
+    CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM {waits}; RETURN NULL; END';
+    CREATE CONSTRAINT TRIGGER slow AFTER UPDATE ON alembic_version DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION nap()"""
+COMMITTING = "SELECT count(*) FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'"
+KILLED = """
+import os, subprocess, threading
+def watch():
+    while subprocess.run({psql!r} + ["-c", {committing!r}], capture_output=True, text=True).stdout.strip() != "1":
+        pass
+    os.kill(os.getpid(), {number})
+threading.Thread(target=watch, daemon=True).start()
+"""
+
+
+def killed_in_commit(app: Application, number: int, **more) -> None:
+    psql = [*app.cluster.admin_command, "psql", "-XqAt"]
+    in_place(app, fails=None, before=KILLED.format(psql=psql, committing=COMMITTING, number=int(number)), **more)
+    assert app.cluster.sql(COMMITTING) == "1" and app.heads() == ["r2_learnings"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_in_place_killed_while_it_commits_nothing_is_committed_after_the_undo(app, number):
+    app.sql(LONG_COMMIT.format(waits="pg_sleep(6)"))
+    before = state(app)
+    killed_in_commit(app, number)
+    # A dry run says whether it could be taken back if it came to that.
+    damaged = flip(app)
+    assert f"is damaged: {damaged} was altered" in undo(app, fails=True, _ansible_check_mode=True)["msg"]
+    flip(app)
+    undo(app)
+    time.sleep(7)
+    assert state(app) == before and app.heads() == ["r2_learnings"] and app.databases()["shop"]
+
+
+def test_in_place_who_cannot_end_what_commits_waits_for_it(app):
+    app.sql(LONG_COMMIT.format(waits="pg_sleep(4)"))
+    before = state(app)
+    killed_in_commit(app, signal.SIGKILL)
+    powerless = """
+from ansible_collections.sparklio.rollback.plugins.module_utils import databases, postgres
+former = databases.Databases.run
+def run(self, statements):
+    if any("pg_terminate_backend" in statement for statement in statements):
+        raise postgres.PostgresError("must be a superuser to terminate it", "42501")
+    former(self, statements)
+databases.Databases.run = run
+"""
+    refused = undo(app, fails=True, before=powerless, close_timeout=0.1)["msg"]
+    assert "is still under way in shop, by process" in refused and "Nothing was changed" in refused
+    assert undo(app, before=powerless)["parked"] == f"shop_undone_{STAMP}"
+    assert state(app) == before and app.heads() == ["r2_learnings"]
 
 
 #: Somebody else writes in the middle of the downgrade, and notes whether that went well.
@@ -1028,6 +1195,18 @@ def test_in_place_it_is_not_taken_back_where_the_restored_database_would_not_fit
 def test_in_place_it_is_not_taken_back_by_who_may_not_make_databases(app):
     in_place(app)
     refuses(app, "may not make databases", admin_command=[])
+
+
+def test_in_place_it_is_not_taken_back_by_who_could_not_give_things_to_their_owners(app):
+    app.cluster.sql(f"ALTER ROLE {USER} CREATEDB")
+    app.sql(f"CREATE TABLE theirs (id int); GRANT SELECT ON theirs TO {USER}")
+    says = f"{USER} is no member of postgres, who own something in the dump"
+    failed = in_place(app, fails=True, admin_command=[])["msg"]
+    assert says in failed and app.heads() == ["r2_learnings"]
+    in_place(app)
+    refuses(app, says, admin_command=[])
+    undo(app)
+    assert app.heads() == ["r2_learnings"]
 
 
 def test_in_place_nothing_is_downgraded_without_a_dump_that_is_whole(app):

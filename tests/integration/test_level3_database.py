@@ -103,6 +103,51 @@ def test_ready_as_a_role_without_rights_and_as_the_administrator(ready, app, clu
         assert found["disk"]["needed"] == found["bytes"] * 6 and found["disk"]["free"] > 0
 
 
+def test_what_the_maker_may_neither_set_nor_give_away(ready, app, cluster):
+    cluster.sql(f"""
+        ALTER DATABASE "{app.name}" SET log_min_duration_statement = '5s';
+        ALTER DATABASE "{app.name}" SET dynamic_library_path = '$libdir';
+        ALTER DATABASE "{app.name}" SET work_mem = '5MB';
+        ALTER DATABASE "{app.name}" SET app.thing = 'x';
+        ALTER ROLE "{app.role}" IN DATABASE "{app.name}" SET work_mem = '6MB';
+        ALTER ROLE postgres IN DATABASE "{app.name}" SET work_mem = '7MB';""")
+    found = ready()
+    assert found["error"] is None
+    assert found["unsettable"] == [
+        "dynamic_library_path",
+        "log_min_duration_statement",
+        "work_mem of role postgres",
+    ]
+    assert found["strangers"] == []
+    # Any one of them is reason enough.
+    for number, statement in enumerate(
+        (
+            "CREATE TABLE theirs (id int)",
+            'CREATE SCHEMA "남의"',
+            "CREATE FUNCTION theirs() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE TYPE theirs AS ENUM ('a')",
+            "SELECT lo_create(4711)",
+            "CREATE PUBLICATION theirs",
+        )
+    ):
+        role = f"owner {number}"
+        try:
+            app.admin(f'CREATE ROLE "{role}" SUPERUSER; SET ROLE "{role}"; {statement}')
+            assert ready()["strangers"] == [role]
+            found = ready(admin_command=cluster.admin_command)
+            assert (found["unsettable"], found["strangers"]) == ([], [])
+            cluster.sql(f'GRANT "{role}" TO "{app.role}"')
+            assert ready()["strangers"] == []
+        finally:
+            app.admin(f'DROP OWNED BY "{role}"; DROP ROLE "{role}"')
+    app.admin("CREATE TABLE theirs (id int)")
+    assert ready()["strangers"] == ["postgres"]
+    if int(cluster.sql("SHOW server_version_num")) >= 150000:
+        cluster.sql(f'GRANT SET ON PARAMETER log_min_duration_statement TO "{app.role}"')
+        assert "log_min_duration_statement" not in ready()["unsettable"]
+        cluster.sql(f'REVOKE SET ON PARAMETER log_min_duration_statement FROM "{app.role}"')
+
+
 def test_who_is_connected_and_who_migrates(ready, app, cluster):
     app.sql("CREATE TABLE alembic_version (version_num varchar(32)); CREATE TABLE users (id int);"
             'CREATE SCHEMA "보관"; CREATE TABLE "보관"."표" (id int)')  # fmt: skip

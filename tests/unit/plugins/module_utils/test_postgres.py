@@ -173,3 +173,13 @@ FAILED = ["pg_restore: error: could not execute query: ERROR:  no", "Command was
 )
 def test_settings_of_a_newer_client_are_all_that_may_fail(lines, only):
     assert _postgres.only_unknown_settings(lines) is only
+
+
+def test_the_owners_in_a_dump_are_read_from_its_schema():
+    lines = [
+        'ALTER TABLE public."my table" OWNER TO app_user;\n',
+        'ALTER FUNCTION public.f(text) OWNER TO "남의 ""role""";\n',
+        "ALTER TABLE public.users ALTER COLUMN id SET DEFAULT 1;\n",
+        "COMMENT ON TABLE users IS 'ALTER TABLE x OWNER TO nobody;';\n",
+    ]
+    assert _postgres.owners(lines) == {"app_user", '남의 "role"'}

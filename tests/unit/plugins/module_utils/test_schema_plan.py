@@ -198,6 +198,18 @@ CDC = {"name": "cdc", "plugin": "pgoutput", "active": False}
         ({"schema__heads": ["r3"]}, "moved", "is at r3, and the path begins at r2", "try again"),
         ({"server__createdb": False}, "createdb", "sparklio_user may not create", "rollback_database_admin_command"),
         (
+            {"server__unsettable": ["log_min_duration_statement", "work_mem of role a"], "server__maker": "maker"},
+            "settings",
+            "maker may not set .* sparklio_v4: log_min_duration_statement, work_mem of role a",
+            "ALTER DATABASE sparklio_v4 RESET",
+        ),
+        (
+            {"server__strangers": ["postgres"], "server__maker": "maker", "settings__mode": "in_place"},
+            "strangers",
+            "postgres own something in sparklio_v4",
+            "GRANT the role TO maker, or set rollback_database_admin_command",
+        ),
+        (
             {"server__untrusted": ["vector"], "server__maker": "maker"},
             "untrusted",
             "maker may not make vector, an extension",
@@ -272,6 +284,7 @@ def test_each_refusal_stands_alone_and_names_its_cure(changes, code, message, cu
         {"path__path": [revision(marks=["autocommit"])]},
         # A copy of the files needs no right to make what is in them.
         {"settings__mode": "in_place", "settings__rehearses": False, "server__untrusted": ["vector"]},
+        {"server__strangers": ["postgres"]},
         {**NOTHING, "shared_with": ["app2"]},
         {**NO_CODE, "release__current__dirty": ["a"]},
         {**NO_CODE, "frontend__conflict": "x"},
