@@ -8,7 +8,7 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: The newest version that can be read, and the one that is written.
@@ -54,6 +54,17 @@ class ManifestError(Exception):
 def is_id(text: str) -> bool:
     """Whether a text is the id of a restore point, such as ``20250115T050000Z-deploy``."""
     return _ID.fullmatch(text) is not None
+
+
+def numbered(point_id: str) -> Iterator[str]:
+    """An id and those after it: ``…-deploy``, ``…-deploy-2``, ``…-deploy-3``. Some number of them is free anywhere."""
+    base, number = point_id, 1
+    if point_id.count("-") > 1:
+        base, _dash, last = point_id.rpartition("-")
+        number = int(last)
+    while True:
+        yield base if number < 2 else f"{base}-{number}"
+        number += 1
 
 
 def may_be_newest(point_id: str) -> bool:
