@@ -53,7 +53,10 @@ def secrets() -> list[str]:
         if "://" in value:
             found.add(urllib.parse.urlsplit(value).password or "")
     # A short value, or the product's name, turns up by itself.
-    return sorted(value for value in found if len(value) >= 8 and value not in ("sparklio", "sparklio_user"))
+    found = {value for value in found if len(value) >= 8 and value not in ("sparklio", "sparklio_user")}
+    with contextlib.suppress(OSError):
+        found |= set(json.loads((Path.home() / "canaries.json").read_text(encoding="utf-8")))
+    return sorted(found)
 
 
 def started(pid: int) -> float | None:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.sparklio.rollback.plugins.module_utils import _dotenv, _plan
+from ansible_collections.sparklio.rollback.plugins.module_utils import _dotenv, _manifest, _plan
 
 #: A name that looks like one. The lines of a key or a certificate that nobody quoted can pass for names too.
 _NAME = re.compile(r"(?:[A-Z_][A-Z0-9_]{0,63}|[a-z_][a-z0-9_]{0,63})")
@@ -226,6 +226,18 @@ def _while_it_ran(points: Sequence[Mapping[str, Any]], tag: str, commit: str | N
     ]
 
 
+def _newest(points: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any] | None, list[str]]:
+    """The newest whole one with environment files that no rollback made, and what is wrong with newer ones."""
+    passed_over = []
+    for item in points:
+        if not item["usable"] or not _manifest.may_be_newest(item["id"]):
+            continue
+        if not item["problem"]:
+            return item, passed_over
+        passed_over.append(str(item["problem"]))
+    return None, passed_over
+
+
 def choose(
     points: Sequence[Mapping[str, Any]],
     groups: Sequence[Mapping[str, Any]],
@@ -238,11 +250,12 @@ def choose(
             ``backup_tag``, ``usable`` (it holds environment files, or what it holds can't be read) and ``problem`` (why
             it can't be used, or None).
         groups: as ``hand_made`` returns them.
-        wanted: ``restore_point``, ``timestamp``, ``tag``, empty where not given; ``at``, the timestamp in seconds since
-            the epoch, and ``commit``, that of the tag, None where there is none.
+        wanted: ``restore_point`` (an id, or ``newest``), ``timestamp``, ``tag``, empty where not given; ``at``, the
+            timestamp in seconds since the epoch, and ``commit``, that of the tag, None where there is none.
 
     Returns:
-        The choice (``restore_point``, or ``hand_made``), or the refusal.
+        The choice (``restore_point``, with ``passed_over`` where the newest was asked for: what is wrong with newer
+        ones; or ``hand_made``), or the refusal.
     """
     given = [name for name in ("restore_point", "timestamp", "tag") if wanted.get(name)]
     options = {"restore_point": "restore_point", "timestamp": "config_timestamp", "tag": "target_tag"}
@@ -252,6 +265,16 @@ def choose(
     if len(given) > 1:
         both = " and ".join(options[name] for name in given)
         return None, refusal("ambiguous", f"{both} were given, and they may differ", "Give one of them")
+    if wanted["restore_point"] == _manifest.NEWEST:
+        found, passed_over = _newest(points)
+        if found is None:
+            why = "".join(f"; {text}" for text in passed_over[:2])
+            return None, refusal(
+                "unknown",
+                f"No backup has made a whole restore point with environment files here{why}",
+                there_is[0].upper() + there_is[1:],
+            )
+        return {"restore_point": found["id"], "passed_over": passed_over}, None
     if wanted["restore_point"]:
         name = wanted["restore_point"]
         found = next((item for item in points if item["id"] == name), None)

@@ -8,12 +8,15 @@ import json
 import math
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: The newest version that can be read, and the one that is written.
 VERSION = 1
 KINDS = ("deploy", "level1", "level2", "level3", "level4", "manual")
+#: In place of an id: the newest whole one that was made to go back to, not by a rollback of what it went away from.
+NEWEST = "newest"
+_TO_GO_BACK_TO = ("deploy", "manual")
 _ID = re.compile(rf"\d{{8}}T\d{{6}}Z-(?:{'|'.join(KINDS)})(?:-\d+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -51,6 +54,22 @@ class ManifestError(Exception):
 def is_id(text: str) -> bool:
     """Whether a text is the id of a restore point, such as ``20250115T050000Z-deploy``."""
     return _ID.fullmatch(text) is not None
+
+
+def numbered(point_id: str) -> Iterator[str]:
+    """An id and those after it: ``…-deploy``, ``…-deploy-2``, ``…-deploy-3``. Some number of them is free anywhere."""
+    base, number = point_id, 1
+    if point_id.count("-") > 1:
+        base, _dash, last = point_id.rpartition("-")
+        number = int(last)
+    while True:
+        yield base if number < 2 else f"{base}-{number}"
+        number += 1
+
+
+def may_be_newest(point_id: str) -> bool:
+    """Whether the word ``newest`` can mean the restore point of that id, where it is whole and holds what is asked."""
+    return point_id.split("-")[1] in _TO_GO_BACK_TO
 
 
 def path_problem(path: Any) -> str | None:

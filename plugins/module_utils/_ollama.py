@@ -32,13 +32,19 @@ def models(answer: Any) -> list[dict[str, Any]]:
     return sorted(result, key=lambda item: item["name"])
 
 
-def copy_name(name: str, point_id: str) -> str:
-    """The tag that keeps a model for a restore point."""
-    return f"{name if ':' in name else name + ':latest'}{_MARK}{point_id}"
+def copy_name(name: str, mark: str) -> str:
+    """The tag that keeps a model for a restore point. ``mark`` is its id, or the same with a number that was free."""
+    return f"{name if ':' in name else name + ':latest'}{_MARK}{mark}"
+
+
+def free_mark(found: Iterable[Mapping[str, Any]], point_id: str) -> str:
+    """What the tags of a restore point may bear: its id, with another number where somebody else has tags of it."""
+    taken = {copied_for(item["name"]) for item in found}
+    return next(mark for mark in _manifest.numbered(point_id) if mark not in taken)
 
 
 def copied_for(name: str) -> Optional[str]:
-    """The restore point that a tag keeps a model for, or None."""
+    """What a tag bears that keeps a model for a restore point, or None."""
     _name, mark, point_id = name.rpartition(_MARK)
     return point_id if mark and _manifest.is_id(point_id) else None
 

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Optional
 from urllib.parse import unquote_plus
 
+from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest
+
+_SNAPSHOT = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]*-backup-\d{{8}}t\d{{6}}z-(?:{'|'.join(_manifest.KINDS)})(?:-\d+)?")
+
 
 class Object(NamedTuple):
     """One object of a bucket."""
@@ -61,6 +65,11 @@ def snapshot_bucket(bucket: str, point_id: str) -> str:
     """Name of the bucket that holds a restore point's objects: at most 63 characters, all of them small."""
     suffix = f"-backup-{point_id.lower()}"
     return bucket[: 63 - len(suffix)].rstrip("-.") + suffix
+
+
+def is_snapshot(bucket: str) -> bool:
+    """Whether a bucket has the name of one that holds a restore point's objects."""
+    return _SNAPSHOT.fullmatch(bucket) is not None
 
 
 def differences(wanted: Iterable[Object], found: Iterable[Object]) -> list[str]:

@@ -25,8 +25,8 @@ MANIFEST = "manifest.json"
 PARTIAL = ".partial-"
 #: What of a restore point lies elsewhere, noted before it is made there: whoever removes it knows that it is its own.
 ELSEWHERE = "elsewhere.json"
-#: Parts that lie elsewhere, and where in their artifact's meta is written what they are.
-_PARTS_ELSEWHERE = {"objects": "snapshot", "ollama": "server"}
+#: Parts that lie elsewhere, and where in their artifact's meta is written what they are called there.
+_PARTS_ELSEWHERE = {"objects": "snapshot", "ollama": "mark"}
 #: How far a dump is. Whoever looks at that removes it last, unless the connection is lost.
 _PROGRESS = re.compile(r"[a-z]+\.progress(\.seen|\.tmp)?")
 _MOST_MANIFEST = 64 << 20
@@ -72,12 +72,16 @@ def folder(backups: str, point_id: str) -> str:
     return os.path.join(backups, point_id)
 
 
-def begin(backups: str, kind: str, now: float) -> tuple[str, str]:
+def new_id(kind: str, now: float, number: int = 1) -> str:
+    """The id of a restore point that is begun now, where it is free. Of one second, each has another number."""
+    wanted = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{kind}"
+    return wanted if number < 2 else f"{wanted}-{number}"
+
+
+def begin(backups: str, kind: str, now: float, number: int = 1) -> tuple[str, str]:
     """Make the directory of a new restore point. Returns its id, and where its artifacts go until it is finished."""
     os.makedirs(backups, mode=0o700, exist_ok=True)
-    wanted = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{kind}"
-    number, point_id = 1, wanted
-    while True:
+    for point_id in _manifest.numbered(new_id(kind, now, number)):
         partial = os.path.join(backups, PARTIAL + point_id)
         if not os.path.lexists(os.path.join(backups, point_id)):
             try:
@@ -85,8 +89,7 @@ def begin(backups: str, kind: str, now: float) -> tuple[str, str]:
                 return point_id, partial
             except FileExistsError:
                 pass
-        number += 1
-        point_id = f"{wanted}-{number}"
+    raise AssertionError("there is always another number")
 
 
 def finish(partial: str, manifest: dict[str, Any]) -> str:
@@ -239,20 +242,29 @@ def note(partial: str, what: str, name: str | None) -> None:
 
 
 def elsewhere(place: str) -> dict[str, str]:
-    """What a restore point has elsewhere, to be removed with it: ``objects``, ``ollama``, ``tag``, each with a name.
+    """What a restore point has elsewhere, to be removed with it: ``objects``, ``ollama``, ``tag``, each with its name.
 
-    The tag of a finished one stays. Where nothing can be read, there may be anything.
+    The tag of a finished one stays. Where neither note nor manifest can be read there may be anything, and the names
+    are empty: another host can have the same id, so nothing may be removed that was only guessed.
     """
+    unknown = dict.fromkeys(_PARTS_ELSEWHERE, "")
+    has_note = os.path.lexists(os.path.join(place, ELSEWHERE))
     try:
         found = noted(place)
-        if os.path.lexists(os.path.join(place, MANIFEST)):
-            found.pop("tag", None)
-            for item in read(place)["artifacts"]:
-                if item["name"] in _PARTS_ELSEWHERE:
-                    found[item["name"]] = str(item["meta"].get(_PARTS_ELSEWHERE[item["name"]], ""))
-        return found
     except RestorePointError:
-        return dict.fromkeys(_PARTS_ELSEWHERE, "")
+        has_note, found = False, unknown
+    if not os.path.lexists(os.path.join(place, MANIFEST)):
+        return found
+    found.pop("tag", None)
+    try:
+        made = {item["name"]: item["meta"] for item in read(place)["artifacts"]}
+    except RestorePointError:
+        return found if has_note else unknown
+    named = {part: str(made[part].get(key) or "") for part, key in _PARTS_ELSEWHERE.items() if part in made}
+    if "ollama" in named and "mark" not in made["ollama"]:
+        # Of before there were marks: all tags had the id.
+        named["ollama"] = os.path.basename(place).removeprefix(PARTIAL)
+    return {**(found if has_note else {}), **named}
 
 
 def tags_in_use(backups: str) -> set[str]:
@@ -269,12 +281,12 @@ def abandon(backups: str, point_id: str, left: Container[str] = ()) -> bool:
 
     Args:
         left: what could not be removed elsewhere. Of a restore point that has some of it, the note of that stays, so
-            that it is tried again when that is stale.
+            that it is tried again when that is stale. So does that of one of which it is not known what it has.
     """
     path = os.path.join(backups, PARTIAL + os.path.basename(folder(backups, point_id)))
     if not os.path.isdir(path) or os.path.islink(path):
         return False
-    kept = {what: name for what, name in elsewhere(path).items() if what in left}
+    kept = {what: name for what, name in elsewhere(path).items() if what in left or not name}
     if not kept:
         shutil.rmtree(path)
         sync_directory(backups)

@@ -32,7 +32,10 @@ options:
     type: dict
     default: {".env": [backend], "backend/.env": [backend], "frontend/.env.local": [frontend]}
   restore_point:
-    description: Id of the restore point to go back to. One of O(restore_point), O(timestamp) and O(tag) is needed.
+    description:
+      - Id of the restore point to go back to, or V(newest) for the newest whole one with environment files of the kinds
+        deploy and manual, so none that a rollback made. RV(source) says which one it is.
+      - One of O(restore_point), O(timestamp) and O(tag) is needed.
     type: str
   timestamp:
     description:
@@ -381,7 +384,8 @@ def wanted_states(
     if "restore_point" in choice:
         place = restore_points.folder(params["backups"], choice["restore_point"])
         states, paths = config_files.from_restore_point(place, params["files"]), config_files.paths(place)
-        return {"name": choice["restore_point"], "restore_point": place}, states, paths
+        newest = ", the newest" if "passed_over" in choice else ""
+        return {"name": f"{choice['restore_point']}{newest}", "restore_point": place}, states, paths
     group = choice["hand_made"]
     paths = {
         target: os.path.join(params["root"], f"{target}.backup.{stamp}") for target, stamp in group["files"].items()
@@ -419,7 +423,9 @@ def compare(params: dict[str, Any]) -> dict[str, Any]:
         source, states, paths = wanted_states(params, choice)
     except config_files.ConfigError as exc:
         return {**result, "refusals": [_config.refusal("damaged", str(exc), "Nothing was touched; choose another one")]}
-    return {**result, "source": source, **Comparison(params, states, paths).result()}
+    found = Comparison(params, states, paths).result()
+    found["warnings"] += [f"a newer one was passed over: {text}" for text in choice.get("passed_over", [])]
+    return {**result, "source": source, **found}
 
 
 def main() -> None:

@@ -11,21 +11,24 @@ version_added: "0.1.0"
 description:
   - Has an S3 server copy the objects of a bucket, or those below some prefixes, into a new bucket for each restore
     point. The server copies, so nothing passes through the host, and body, content type and metadata are kept.
-  - A snapshot bucket that is there already is somebody else's. It is a failure then, and nothing in it is touched. What
-    is made is noted beside O(dest) before, in the restore point, so that only that is ever removed.
+  - A snapshot bucket that is there already is somebody else's, such as that of another host which began a backup in the
+    same second. Nothing in it is touched, and the next number makes the name of this one. What is made is noted beside
+    O(dest) before, in the restore point, so that only that is ever removed.
   - Afterwards the copies are compared with what was to be copied, by size and ETag.
   - Works with any server that speaks plain S3, such as MinIO. Nothing but Python's standard library is needed.
 options:
   state:
-    description: V(present) makes the snapshot of O(id), V(absent) removes those of O(ids). A missing one is no error.
+    description: V(present) makes the snapshot of O(id), V(absent) removes O(snapshots). A missing one is no error.
     type: str
     choices: [present, absent]
     default: present
   id:
     description: The restore point; part of the snapshot bucket's name. Required with O(state=present).
     type: str
-  ids:
-    description: With O(state=absent), the restore points whose snapshots are removed.
+  snapshots:
+    description:
+      - With O(state=absent), the buckets that are removed, as restore points name them. Only those whose names can be
+        that of a snapshot are taken.
     type: list
     elements: str
     default: []
@@ -144,6 +147,7 @@ removed:
   elements: str
 """
 
+import itertools
 import json
 import os
 import time
@@ -153,6 +157,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest, _s3, restore_points, s3, transfer
 from ansible_collections.sparklio.rollback.plugins.module_utils.journal import JOURNAL_SPEC, Recorder, write_private
+
+#: So many restore points of one second are a mistake of somebody.
+_MOST_NAMES = 100
 
 
 def connect(params: dict[str, Any]) -> tuple[s3.Store, str]:
@@ -177,24 +184,31 @@ def wanted(store: s3.Store, bucket: str, prefixes: list[str]) -> list[_s3.Object
     return [found[key] for key in sorted(found)]
 
 
-def make(store: s3.Store, snapshot: str, partial: str) -> None:
-    """Make the snapshot bucket, noted as that of this restore point before, or raise S3Error."""
-    taken = s3.S3Error(
-        f"bucket {snapshot} is there already, so another backup, of another host, has the same id. Nothing in it was "
-        "touched. Run it again, one host after the other"
-    )
-    if restore_points.noted(partial).get("objects") != snapshot:
+def make(store: s3.Store, bucket: str, point_id: str, partial: str) -> str:
+    """Make the snapshot bucket, noted as that of this restore point before. Returns its name, or raises S3Error."""
+    noted = restore_points.noted(partial).get("objects")
+    if noted:
+        if not store.has(noted):
+            store.create(noted)
+        return noted
+    for name in itertools.islice(_manifest.numbered(point_id), _MOST_NAMES):
+        snapshot = _s3.snapshot_bucket(bucket, name)
         # Some servers make a bucket that one has already without a word.
         if store.has(snapshot):
-            raise taken
+            continue
         restore_points.note(partial, "objects", snapshot)
-    try:
-        store.create(snapshot)
-    except s3.S3Error as exc:
-        if exc.code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
-            raise
-        restore_points.note(partial, "objects", None)
-        raise taken from exc
+        try:
+            store.create(snapshot)
+        except s3.S3Error as exc:
+            if exc.code not in ("BucketAlreadyExists", "BucketAlreadyOwnedByYou"):
+                raise
+            restore_points.note(partial, "objects", None)
+            continue
+        return snapshot
+    raise s3.S3Error(
+        f"bucket {_s3.snapshot_bucket(bucket, point_id)} is there already, and so are {_MOST_NAMES - 1} with the next "
+        "numbers. Nothing in them was touched. Remove those that nobody needs"
+    )
 
 
 def copies(
@@ -236,7 +250,7 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     items = wanted(store, bucket, params["prefixes"])
     copied: list[_s3.Object] = []
     if not check:
-        make(store, snapshot, os.path.dirname(params["dest"].rstrip("/")))
+        snapshot = make(store, bucket, params["id"], os.path.dirname(params["dest"].rstrip("/")))
         copied = copies(store, bucket, items, snapshot, params)
         wrong = _s3.differences(copied, store.objects(snapshot))
         if wrong:
@@ -259,10 +273,9 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
 
 
 def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    store, bucket = connect(params)
+    store, _bucket = connect(params)
     removed = []
-    for point_id in params["ids"]:
-        snapshot = _s3.snapshot_bucket(bucket, point_id)
+    for snapshot in params["snapshots"]:
         try:
             keys = [item.key for item in store.objects(snapshot)]
         except s3.S3Error as exc:
@@ -282,7 +295,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "id": {"type": "str"},
-            "ids": {"type": "list", "elements": "str", "default": []},
+            "snapshots": {"type": "list", "elements": "str", "default": []},
             "dest": {"type": "path"},
             "prefixes": {"type": "list", "elements": "str", "default": []},
             **s3.SPEC,
@@ -293,14 +306,16 @@ def main() -> None:
             "journal": JOURNAL_SPEC,
             **transfer.PROGRESS_SPEC,
         },
-        required_if=[("state", "present", ["id", "dest"]), ("state", "absent", ["ids"])],
+        required_if=[("state", "present", ["id", "dest"]), ("state", "absent", ["snapshots"])],
         supports_check_mode=True,
     )
     params = module.params
     is_present = params["state"] == "present"
-    for name in [params["id"]] if is_present else params["ids"]:
-        if not _manifest.is_id(name):
-            module.fail_json(msg=f"{name!a} is not the id of a restore point, such as 20250115T050000Z-deploy.")
+    if is_present and not _manifest.is_id(params["id"]):
+        module.fail_json(msg=f"{params['id']!a} is not the id of a restore point, such as 20250115T050000Z-deploy.")
+    for name in [] if is_present else params["snapshots"]:
+        if not _s3.is_snapshot(name):
+            module.fail_json(msg=f"{name!a} is not the bucket of a restore point. Nothing was removed.")
     try:
         with transfer.told(params["progress"]), Recorder(params["journal"], module.check_mode, "objects").heartbeat():
             result = (present if is_present else absent)(params, module.check_mode)

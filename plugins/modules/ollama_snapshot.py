@@ -11,12 +11,13 @@ version_added: "0.1.0"
 description:
   - A tag of Ollama can come to mean another model, a digest can't. So each model gets a second tag,
     C(<name>-backup-<id>), which no pull moves. Both share their data, so it costs no disk.
-  - Tags for that restore point that are there already are somebody else's. It is a failure then, and they stay. What is
-    made is noted beside O(dest) before, in the restore point, so that only that is ever removed.
+  - Tags of that id that are there already are somebody else's, such as those of another host which began a backup in
+    the same second. They stay, and those of this one bear the next number. What is made is noted beside O(dest) before,
+    in the restore point, so that only that is ever removed.
   - Names, digests and sizes are written to C(models.json). Works over Ollama's API, without a login on its host.
 options:
   state:
-    description: V(present) makes the tags for O(id), V(absent) removes those of O(ids), and never any other.
+    description: V(present) makes the tags for O(id), V(absent) removes those with O(marks), and never any other.
     type: str
     choices: [present, absent]
     default: present
@@ -27,8 +28,8 @@ options:
   id:
     description: The restore point; part of each tag. Required with O(state=present).
     type: str
-  ids:
-    description: With O(state=absent), the restore points whose tags are removed.
+  marks:
+    description: With O(state=absent), what the tags bear that are removed, as restore points name it.
     type: list
     elements: str
     default: []
@@ -61,8 +62,9 @@ EXAMPLES = r"""
 RETURN = r"""
 artifact:
   description: >-
-    The artifact for the manifest. Its C(meta) holds C(server), C(version) and C(models), each with C(name), C(digest),
-    C(size) in bytes and C(copy), the tag that keeps it.
+    The artifact for the manifest. Its C(meta) holds C(server), C(version), C(mark), which the tags bear (O(id), or the
+    same with another number), and C(models), each with C(name), C(digest), C(size) in bytes and C(copy), the tag that
+    keeps it.
   returned: state is present
   type: dict
   sample:
@@ -75,6 +77,7 @@ artifact:
     meta:
       server: http://100.123.51.5:11434
       version: 0.5.4
+      mark: 20250115T070000Z-deploy
       models:
         - {name: 'qwen2.5:7b', digest: b03a…, size: 4683087332, copy: 'qwen2.5:7b-backup-20250115T070000Z-deploy'}
 removed:
@@ -132,16 +135,11 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     server = Ollama(params["url"], params["timeout"])
     version = (server.ask("GET", "/api/version") or {}).get("version", "unknown")
     found = server.models()
-    wanted = [{**item, "copy": _ollama.copy_name(item["name"], params["id"])} for item in _ollama.own(found)]
+    partial = os.path.dirname(params["dest"].rstrip("/"))
+    mark = restore_points.noted(partial).get("ollama") or _ollama.free_mark(found, params["id"])
+    wanted = [{**item, "copy": _ollama.copy_name(item["name"], mark)} for item in _ollama.own(found)]
     if not check:
-        partial = os.path.dirname(params["dest"].rstrip("/"))
-        if "ollama" not in restore_points.noted(partial):
-            if any(_ollama.copied_for(item["name"]) == params["id"] for item in found):
-                raise OllamaError(
-                    f"{server.shown} has tags of {params['id']} already, so another backup, of another host, has the "
-                    "same id. They were not touched. Run it again, one host after the other"
-                )
-            restore_points.note(partial, "ollama", server.shown)
+        restore_points.note(partial, "ollama", mark)
         for item in wanted:
             server.ask("POST", "/api/copy", {"source": item["name"], "destination": item["copy"]})
         digests = {item["name"]: item["digest"] for item in server.models()}
@@ -151,13 +149,13 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
             # The tag may have come to mean another model since it was listed; the copy is what can be restored.
             item["digest"] = digests[item["copy"]]
         restore_points.write(os.path.join(params["dest"], "models.json"), {"version": version, "models": wanted})
-    meta = {"server": server.shown, "version": version, "models": wanted}
+    meta = {"server": server.shown, "version": version, "mark": mark, "models": wanted}
     return {"artifact": restore_points.artifact("ollama", params["dest"], meta, time.monotonic() - started)}
 
 
 def absent(params: dict[str, Any], check: bool) -> dict[str, Any]:
     server = Ollama(params["url"], params["timeout"])
-    gone = [item["name"] for item in server.models() if _ollama.copied_for(item["name"]) in params["ids"]]
+    gone = [item["name"] for item in server.models() if _ollama.copied_for(item["name"]) in params["marks"]]
     for name in [] if check else gone:
         server.ask("DELETE", "/api/delete", {"model": name})
     return {"removed": gone}
@@ -169,16 +167,16 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "url": {"type": "str", "required": True},
             "id": {"type": "str"},
-            "ids": {"type": "list", "elements": "str", "default": []},
+            "marks": {"type": "list", "elements": "str", "default": []},
             "dest": {"type": "path"},
             "timeout": {"type": "float", "default": 10},
         },
-        required_if=[("state", "present", ["id", "dest"]), ("state", "absent", ["ids"])],
+        required_if=[("state", "present", ["id", "dest"]), ("state", "absent", ["marks"])],
         supports_check_mode=True,
     )
     params = module.params
     is_present = params["state"] == "present"
-    for name in [params["id"]] if is_present else params["ids"]:
+    for name in [params["id"]] if is_present else params["marks"]:
         if not _manifest.is_id(name):
             module.fail_json(msg=f"{name!a} is not the id of a restore point, such as 20250115T050000Z-deploy.")
     try:

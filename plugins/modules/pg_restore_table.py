@@ -23,7 +23,9 @@ options:
     type: path
     required: true
   id:
-    description: The restore point.
+    description:
+      - The restore point, or V(newest) for the newest whole one with a database of the kinds deploy and manual, so none
+        that a rollback made. RV(id) says which one it is.
     type: str
     required: true
   table:
@@ -67,6 +69,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+id:
+  description: The restore point that it is from.
+  returned: success
+  type: str
+  sample: 20250115T050000Z-deploy
 schema:
   description: The schema that it is in, or would be.
   returned: success
@@ -143,6 +150,10 @@ class Refused(Exception):
     """It can't be restored. The message says why, and what to do."""
 
 
+class NoDatabase(Refused):
+    """The restore point is of something else."""
+
+
 def find_artifact(backups: str, point_id: str) -> str:
     """Where the database's dump of a restore point lies, with every file of it as it was, or Refused."""
     try:
@@ -156,13 +167,29 @@ def find_artifact(backups: str, point_id: str) -> str:
     except restore_points.RestorePointError as exc:
         raise Refused(str(exc)) from exc
     if kept is None:
-        raise Refused(f"restore point {point_id} holds no database; list them with playbooks/restore_points.yml")
+        raise NoDatabase(f"restore point {point_id} holds no database; list them with playbooks/restore_points.yml")
     path = os.path.join(place, kept["path"])
     try:
         scratch.check_files(path, kept)
     except scratch.Damaged as exc:
         raise Refused(f"restore point {point_id} is damaged: {exc}. Take another one") from exc
     return path
+
+
+def find_point(backups: str, wanted: str) -> tuple[str, str, list[str]]:
+    """The id of the restore point that is meant, where its dump lies, and what is wrong with newer ones; or Refused."""
+    if wanted != _manifest.NEWEST:
+        return wanted, find_artifact(backups, wanted), []
+    passed_over = []
+    for point_id in filter(_manifest.may_be_newest, restore_points.ids(backups)):
+        try:
+            return point_id, find_artifact(backups, point_id), passed_over
+        except NoDatabase:
+            continue
+        except Refused as exc:
+            passed_over.append(str(exc))
+    why = "".join(f"; {text}" for text in passed_over[:2])
+    raise Refused(f"no backup has made a whole restore point with a database in {backups}{why}")
 
 
 def find_table(content: dict[str, Any], name: str) -> dict[str, Any]:
@@ -226,13 +253,14 @@ def prepare(
 def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Restore the table, or raise Refused or PostgresError."""
     deadline = time.monotonic() + params["deadline"]
-    path = find_artifact(params["backups"], params["id"])
+    point_id, path, passed_over = find_point(params["backups"], params["id"])
     with open(os.path.join(path, "content.json"), encoding="utf-8") as stream:
         content = _content_manifest.decode(stream.read())
     table = find_table(content, params["table"])
-    schema, dump = _restore_table.schema_name(params["id"]), os.path.join(path, "dump")
-    found = {"schema": schema, "table": f"{schema}.{table['name']}", "rows": table["rows"], "primary_key": []}
-    found.update(as_text=[], next=[], notes=[], dropped=[])
+    schema, dump = _restore_table.schema_name(point_id), os.path.join(path, "dump")
+    found = {"id": point_id, "schema": schema, "table": f"{schema}.{table['name']}", "rows": table["rows"]}
+    passed_over = [f"A newer restore point was passed over: {text}." for text in passed_over]
+    found.update(primary_key=[], as_text=[], next=[], notes=passed_over, dropped=[])
 
     target = postgres.find_target(params["url"], params["env_file"], params["env_key"])
     tools = postgres.Tools(params["bin_dir"])
@@ -259,7 +287,7 @@ def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
                 for item in columns
                 if item["kind"] in _content_manifest.BINARY and item["name"] not in text
             ]
-            note = f"Restored from {params['id']} by sparklio.rollback; nothing needs it"
+            note = f"Restored from {point_id} by sparklio.rollback; nothing needs it"
             writing = (
                 _restore_table.before(schema, table["name"], columns, text),
                 _restore_table.after(schema, table, made["primary_key"], binary, note, server["number"] >= 140000),
@@ -270,7 +298,7 @@ def restore(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         answer = live.ask(_restore_table.described(table["schema"], table["name"]))
         now = json.loads(answer) if answer else None
         steps, notes = _restore_table.next_steps(schema, table, columns, text, now)
-    return {**found, "primary_key": made["primary_key"], "as_text": text, "next": steps, "notes": notes}
+    return {**found, "primary_key": made["primary_key"], "as_text": text, "next": steps, "notes": passed_over + notes}
 
 
 def main() -> None:

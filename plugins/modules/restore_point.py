@@ -36,6 +36,12 @@ options:
     type: str
     choices: [deploy, level1, level2, level3, level4, manual]
     default: manual
+  number:
+    description:
+      - With O(state=begin), the number that its id gets where it is not 1, or the next one that is free.
+      - Hosts that begin in the same second and share an object store each need one of their own.
+    type: int
+    default: 1
   id:
     description: Which one. Required but with O(state=begin) and O(state=retired).
     type: str
@@ -196,10 +202,10 @@ def stamp(now: float) -> str:
 def begin(params: dict[str, Any], check: bool, now: float) -> dict[str, Any]:
     runs = {"release": restore_points.release(params["root"])} if params["root"] else {}
     if check:
-        point_id = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(now))}-{params['kind']}"
+        point_id = restore_points.new_id(params["kind"], now, params["number"])
         partial = os.path.join(params["backups"], restore_points.PARTIAL + point_id)
         return {"changed": True, "id": point_id, "partial": partial, **runs}
-    point_id, partial = restore_points.begin(params["backups"], params["kind"], now)
+    point_id, partial = restore_points.begin(params["backups"], params["kind"], now, params["number"])
     room = os.statvfs(partial)
     return {"changed": True, "id": point_id, "partial": partial, "free": room.f_bavail * room.f_frsize, **runs}
 
@@ -313,6 +319,7 @@ def main() -> None:
                 "choices": ["deploy", "level1", "level2", "level3", "level4", "manual"],
                 "default": "manual",
             },
+            "number": {"type": "int", "default": 1},
             "id": {"type": "str"},
             "ids": {"type": "list", "elements": "str", "default": []},
             "part": {"type": "str"},

@@ -151,15 +151,17 @@ stale:
   elements: str
   returned: success
 held:
-  description: Ids of those that would be RV(expired) or RV(stale), and have something that is O(out_of_reach).
+  description:
+    - Ids of those that would be RV(expired) or RV(stale), and have something that is O(out_of_reach), or of which it
+      can't be read what they have elsewhere.
   type: list
   elements: str
   returned: success
 elsewhere:
   description:
     - What those that are RV(expired) or RV(stale) have elsewhere, and, with O(id), that one where it is unfinished.
-    - C(objects) and C(ollama) hold the ids of those with a snapshot bucket and with tags of models, C(tags) the tags
-      that were put on a commit for a restore point that was never finished, and that no other one names.
+    - C(objects) holds the names of snapshot buckets, C(ollama) what the tags of models bear, C(tags) the tags that were
+      put on a commit for a restore point that was never finished, and that no other one names.
   type: dict
   returned: success
 """
@@ -187,7 +189,7 @@ def read(params: dict[str, Any], now: float) -> dict[str, Any]:
     places = {name: restore_points.folder(backups, name) for name in expired}
     places.update({item["id"]: item["path"] for item in unfinished if item["id"] in ([only] if only else stale)})
     found = {name: restore_points.elsewhere(place) for name, place in places.items()}
-    held = [name for name, has in found.items() if set(has) & set(params["out_of_reach"])]
+    held = [name for name, has in found.items() if set(has) & set(params["out_of_reach"]) or "" in has.values()]
     return {
         "restore_points": points,
         "newest": next((item["id"] for item in points if item["whole"]), None),
@@ -205,7 +207,7 @@ def elsewhere(backups: str, found: dict[str, dict[str, str]]) -> dict[str, list[
     tags = sorted({has["tag"] for has in found.values() if "tag" in has})
     used = restore_points.tags_in_use(backups) if tags else set()
     return {
-        **{what: [name for name, has in found.items() if what in has] for what in ("objects", "ollama")},
+        **{what: [has[what] for has in found.values() if what in has] for what in ("objects", "ollama")},
         "tags": [tag for tag in tags if tag not in used],
     }
 

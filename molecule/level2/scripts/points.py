@@ -39,10 +39,10 @@ def wrong_password(body):
     return head + b"DATABASE_URL=postgresql://sparklio_user:cnry-wrong-9a11" + rest[rest.index(b"@") :]
 
 
-# 1: the good one.
-point(1)
-# 2: altered, 3: cut off, 4: a file is missing.
-place, _data = point(2)
+# 28: the good one, the newest that is whole and that no rollback made.
+point(28)
+# 29: altered, 3: cut off, 4: a file is missing.
+place, _data = point(29)
 kept = place / "environment/backend/.env"
 kept.write_bytes(kept.read_bytes().replace(b"cnry-", b"crny-"))
 place, _data = point(3)
@@ -62,7 +62,7 @@ point(8, {"backend/.env": wrong_password})
 release = {"commit": "0" * 40, "tag": "v4.0.20250110-0900", "branch": None}
 point(9, {"frontend/.env.local": lambda body: body + b"NEXT_PUBLIC_LEVEL=two\n"}, release=release)
 # One that was never finished.
-shutil.copytree(BACKUPS / "20250101T000000Z-deploy", BACKUPS / ".partial-20250120T000000Z-deploy")
+shutil.copytree(BACKUPS / "20250128T000000Z-deploy", BACKUPS / ".partial-20250120T000000Z-deploy")
 # What people make by hand.
 for name in (".env", "backend/.env", "frontend/.env.local"):
     shutil.copyfile(ROOT / name, ROOT / f"{name}.backup.20250115_140000")

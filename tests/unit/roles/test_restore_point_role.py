@@ -64,6 +64,13 @@ def test_old_ones_are_held_where_ollama_is_not_known(hosts, away):
     assert value({"x": options}, "x", restore_point_ollama_hosts=hosts) == {"out_of_reach": away}
 
 
+def test_each_host_of_a_play_begins_with_a_number_of_its_own():
+    number = task("restore_point/tasks/begin.yml", "Begin | Make its directory")["sparklio.rollback.restore_point"]
+    hosts = ["app1", "app2"]
+    found = [value(number, "number", ansible_play_hosts_all=hosts, inventory_hostname=host) for host in hosts]
+    assert found == [1, 2]
+
+
 @pytest.mark.parametrize("what", ["Remove the snapshot buckets", "Remove the tags of models"])
 def test_what_lies_elsewhere_does_not_depend_on_what_this_run_keeps(what):
     when = task("restore_point/tasks/outside.yml", f"Outside | {what}")["when"]

@@ -173,6 +173,19 @@ def test_the_restore_point_is_found(given_, chosen):
     assert _config.choose(POINTS, GROUPS, given_) == ({"restore_point": chosen}, None)
 
 
+def test_the_newest_is_whole_and_was_made_by_no_rollback():
+    damaged = point("20250118T000000Z-deploy", problem="Restore point x is damaged: y is missing")
+    other = point("20250119T000000Z-deploy", usable=False)
+    choice, refused = _config.choose([other, damaged, *POINTS], GROUPS, wanted("newest"))
+    assert POINTS[0]["id"] == "20250117T000000Z-level2" and refused is None
+    assert choice == {"restore_point": "20250116T000000Z-deploy", "passed_over": [damaged["problem"]]}
+    by_hand = point("20250120T000000Z-manual")
+    assert _config.choose([by_hand, damaged], [], wanted("newest"))[0]["restore_point"] == by_hand["id"]
+    choice, refused = _config.choose([other, damaged, POINTS[0]], [], wanted("newest"))
+    assert choice is None and refused["code"] == "unknown" and "y is missing" in refused["message"]
+    assert "restore_point=20250117T000000Z-level2" in refused["cure"]
+
+
 def test_what_a_level_went_away_from_is_taken_only_where_there_is_no_other():
     choice, _refusal = _config.choose(POINTS[:1], [], wanted(tag="v4.0.20250115-1430"))
     assert choice == {"restore_point": "20250117T000000Z-level2"}

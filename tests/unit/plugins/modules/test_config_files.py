@@ -381,6 +381,20 @@ def test_a_damaged_restore_point_is_not_offered(app, keep, diff, how):
     assert good["id"] in str(offered) and bad["id"] not in str(offered)
 
 
+def test_the_newest_is_named_and_what_was_passed_over(app, keep, diff):
+    good, bad = keep("deploy"), keep("deploy")
+    damage(app.backups / bad["id"], "altered")
+    keep("level2")
+    found = diff(restore_point="newest")
+    assert found["source"]["name"] == f"{good['id']}, the newest"
+    assert found["source"]["restore_point"] == str(app.backups / good["id"])
+    (said,) = found["warnings_found"]
+    assert said.startswith(f"a newer one was passed over: Restore point {bad['id']} is damaged")
+    damage(app.backups / good["id"], "missing")
+    refused = diff(restore_point="newest")["refusals"][0]
+    assert "No backup has made a whole restore point" in refused["message"]
+
+
 def test_unfinished_restore_points_are_not_there(app, keep, diff):
     point = keep()
     os.rename(app.backups / point["id"], app.backups / f".partial-{point['id']}")

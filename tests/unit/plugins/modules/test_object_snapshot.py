@@ -226,20 +226,38 @@ def test_nothing_listens_or_nothing_is_set(snapshot, call, tmp_path, port):
     failed = call(module, env_file=str(env), id=POINT, dest=str(tmp_path / "x"))
     assert "sets none of S3_ACCESS_KEY" in failed["msg"]
     assert "is not the id of a restore point" in snapshot(id="x")["msg"]
-    assert "is not the id of a restore point" in snapshot(state="absent", ids=["../sparklio-assets"])["msg"]
+    for name in ("sparklio-assets", "a-backup-2025", f"../{SNAPSHOT}", f"{SNAPSHOT}-x"):
+        refused = snapshot(state="absent", snapshots=[SNAPSHOT, name])["msg"]
+        assert "is not the bucket of a restore point. Nothing was removed" in refused
 
 
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_bucket_of_somebody_else_is_not_touched(server, snapshot, tmp_path, monkeypatch, silent):
+    """Two hosts with one store begin in the same second. Some servers say so when the bucket is made, some don't."""
     server.buckets[SNAPSHOT] = {"theirs": b"x"}
     if not silent:
         # It is made between the look and the request.
-        monkeypatch.setattr(s3.Store, "has", lambda *_: False)
+        has = s3.Store.has
+        monkeypatch.setattr(s3.Store, "has", lambda self, name: name != SNAPSHOT and has(self, name))
         server.faults = {("PUT", SNAPSHOT, False): (409, "BucketAlreadyOwnedByYou")}
-    failed = snapshot()
-    assert f"bucket {SNAPSHOT} is there already" in failed["msg"] and "Nothing in it was touched" in failed["msg"]
+    artifact = snapshot()["artifact"]
+    assert artifact["meta"]["snapshot"] == f"{SNAPSHOT}-2"
+    assert restore_points.elsewhere(str(tmp_path)) == {"objects": f"{SNAPSHOT}-2"}
+    assert server.buckets[f"{SNAPSHOT}-2"] == server.buckets["sparklio-assets"]
+    assert snapshot(state="absent", snapshots=[f"{SNAPSHOT}-2"])["removed"] == [f"{SNAPSHOT}-2"]
     assert server.buckets[SNAPSHOT] == {"theirs": b"x"}
-    assert restore_points.elsewhere(str(tmp_path)) == {}
+
+
+def test_the_number_goes_on_from_that_of_the_id(server, snapshot):
+    server.buckets.update({f"{SNAPSHOT}-2": {}, f"{SNAPSHOT}-3": {}})
+    assert snapshot(id=f"{POINT}-2")["artifact"]["meta"]["snapshot"] == f"{SNAPSHOT}-4"
+
+
+def test_where_no_name_is_free_nothing_is_made(server, snapshot, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_NAMES", 2)
+    server.buckets.update({SNAPSHOT: {}, f"{SNAPSHOT}-2": {}})
+    assert f"bucket {SNAPSHOT} is there already, and so are 1" in snapshot()["msg"]
+    assert restore_points.elsewhere(str(tmp_path)) == {} and len(server.buckets) == 3
 
 
 def test_the_bucket_is_noted_before_it_is_made(server, snapshot, tmp_path):
@@ -247,23 +265,26 @@ def test_the_bucket_is_noted_before_it_is_made(server, snapshot, tmp_path):
     assert snapshot()["failed"] and SNAPSHOT in server.buckets
     assert restore_points.elsewhere(str(tmp_path)) == {"objects": SNAPSHOT}
     server.faults = {}
-    assert not snapshot().get("failed")
+    # It is its own, so it is used.
+    assert snapshot()["artifact"]["meta"]["snapshot"] == SNAPSHOT
+    assert list(server.buckets) == ["sparklio-assets", SNAPSHOT]
 
 
 def test_only_snapshots_are_removed(server, snapshot):
     snapshot()
-    other = "20250116T070000Z-deploy"
-    found = snapshot(state="absent", ids=[POINT, other])
+    other = "sparklio-assets-backup-20250116t070000z-deploy"
+    found = snapshot(state="absent", snapshots=[SNAPSHOT, other])
     assert found["removed"] == [SNAPSHOT] and found["changed"]
     assert list(server.buckets) == ["sparklio-assets"] and len(server.buckets["sparklio-assets"]) == 5
-    assert not snapshot(state="absent", ids=[POINT])["changed"]
+    assert not snapshot(state="absent", snapshots=[SNAPSHOT])["changed"]
 
 
 @given(st.text("abc-.", min_size=1, max_size=63))
 def test_a_snapshot_bucket_has_a_name_that_s3_takes(bucket):
     name = _s3.snapshot_bucket("x" + bucket, "20250115T070000Z-deploy-12")
     assert len(name) <= 63 and re.fullmatch(r"[a-z0-9][a-z0-9.-]*[a-z0-9]", name)
-    assert name.endswith("-backup-20250115t070000z-deploy-12")
+    assert name.endswith("-backup-20250115t070000z-deploy-12") and _s3.is_snapshot(name)
+    assert not _s3.is_snapshot("x" + bucket)
 
 
 OBJECTS = st.lists(

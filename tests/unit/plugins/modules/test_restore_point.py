@@ -254,19 +254,47 @@ def lying(name, **meta):
 
 
 def test_what_an_old_one_has_elsewhere_is_known_by_its_own_manifest(call, backups, make):
-    objects, ollama = lying("objects", snapshot="b"), lying("ollama", server="http://x")
+    objects, ollama = lying("objects", snapshot="b"), lying("ollama", mark="20200103T000000Z-deploy-2")
     plain = aged(backups, make()["id"], "20200101T000000Z-deploy")
-    bucket = aged(backups, make()["id"], "20200102T000000Z-deploy", [objects])
+    bucket = aged(backups, make()["id"], "20200102T000000Z-deploy", [lying("objects", snapshot="a")])
     both = aged(backups, make()["id"], "20200103T000000Z-deploy", [objects, ollama])
     aged(backups, make()["id"], "20300101T000000Z-deploy", [objects, ollama])
     options = {"keep": 1, "days": 1}
     found = info(call, backups, **options)
     assert found["expired"] == [plain, bucket, both] and found["held"] == []
-    assert found["elsewhere"] == {"objects": [bucket, both], "ollama": [both], "tags": []}
+    assert found["elsewhere"] == {"objects": ["a", "b"], "ollama": ["20200103T000000Z-deploy-2"], "tags": []}
     # A run that can't reach Ollama leaves what has tags there as it is.
     found = info(call, backups, out_of_reach=["ollama"], **options)
     assert (found["expired"], found["held"]) == ([plain, bucket], [both])
-    assert found["elsewhere"] == {"objects": [bucket], "ollama": [], "tags": []}
+    assert found["elsewhere"] == {"objects": ["a"], "ollama": [], "tags": []}
+
+
+def test_an_old_one_of_which_it_is_not_known_what_it_has_elsewhere_stays(call, backups, make):
+    """Its bucket may have another number, and the one that has its id may be another host's."""
+    lost = aged(backups, make()["id"], "20200101T000000Z-deploy", [lying("objects", snapshot="b")])
+    (backups / lost / "manifest.json").write_text("{")
+    (backups / lost / "elsewhere.json").write_text("{")
+    aged(backups, make()["id"], "20300101T000000Z-deploy", [lying("database")])
+    found = info(call, backups, keep=1, days=1)
+    assert (found["expired"], found["held"]) == ([], [lost])
+    assert found["elsewhere"] == {"objects": [], "ollama": [], "tags": []}
+    (backups / lost / "elsewhere.json").write_text('{"objects": "b-2"}')
+    found = info(call, backups, keep=1, days=1)
+    assert found["expired"] == [lost] and found["elsewhere"]["objects"] == ["b-2"]
+    # Nor does its note go when its directory does.
+    (backups / lost / "elsewhere.json").write_text("{")
+    call(restore_point, backups=str(backups), state="retired", ids=[lost])
+    assert call(restore_point, backups=str(backups), state="abandon", id=lost)["kept"]
+    assert os.listdir(backups / f".partial-{lost}") == ["elsewhere.json"]
+    assert restore_points.elsewhere(str(backups / f".partial-{lost}")) == {"objects": "", "ollama": ""}
+
+
+def test_hosts_of_one_play_get_ids_of_their_own(call, backups):
+    options = {"backups": str(backups), "state": "begin", "kind": "deploy"}
+    second = call(restore_point, **options, number=2)["id"]
+    assert second.endswith("-deploy-2") and call(restore_point, True, **options, number=3)["id"].endswith("-deploy-3")
+    assert restore_points.begin(str(backups), "deploy", restore_points.epoch(second), 2)[0] == f"{second[:-2]}-3"
+    assert restore_points.begin(str(backups), "deploy", restore_points.epoch(second))[0] == second[:-2]
 
 
 def test_what_could_not_be_removed_elsewhere_is_tried_again(call, backups, make):
@@ -282,7 +310,7 @@ def test_what_could_not_be_removed_elsewhere_is_tried_again(call, backups, make)
         os.utime(path, (1, 1))
     found = info(call, backups)
     # The tag of one that was finished stays, also when its manifest is gone.
-    assert found["stale"] == [point_id] and found["elsewhere"] == {"objects": [point_id], "ollama": [], "tags": []}
+    assert found["stale"] == [point_id] and found["elsewhere"] == {"objects": ["b"], "ollama": [], "tags": []}
     gone = call(restore_point, **options, left=["ollama"])
     assert gone["changed"] and not gone["kept"] and not left.exists()
 
@@ -292,7 +320,7 @@ def test_abandoning_a_finished_one_finds_nothing_elsewhere(call, backups, make):
     restore_points.note(begun["partial"], "objects", "b")
     restore_points.note(begun["partial"], "tag", "v4.0.20250115-070000")
     found = info(call, backups, id=begun["id"])
-    assert found["elsewhere"] == {"objects": [begun["id"]], "ollama": [], "tags": ["v4.0.20250115-070000"]}
+    assert found["elsewhere"] == {"objects": ["b"], "ollama": [], "tags": ["v4.0.20250115-070000"]}
     assert info(call, backups)["elsewhere"]["objects"] == []
     made = call(restore_point, backups=str(backups), state="finish", id=begun["id"])
     found = info(call, backups, id=begun["id"])
@@ -307,15 +335,22 @@ def test_a_tag_that_a_manifest_names_stays(call, backups, make):
     assert info(call, backups, id=begun["id"])["elsewhere"]["tags"] == []
 
 
-def test_where_nothing_can_be_read_there_may_be_anything(backups):
+def test_where_nothing_can_be_read_there_may_be_anything(backups, make):
     place = backups / "20250115T070000Z-deploy"
     place.mkdir(parents=True)
     assert restore_points.elsewhere(str(place)) == {}
     (place / "elsewhere.json").write_text('{"tag": 1}')
     assert sorted(restore_points.elsewhere(str(place))) == ["objects", "ollama"]
-    (place / "elsewhere.json").write_text('{"tag": "v4.0.20250115-070000"}')
     (place / "manifest.json").write_text("{")
-    assert sorted(restore_points.elsewhere(str(place))) == ["objects", "ollama"]
+    assert restore_points.elsewhere(str(place)) == {"objects": "", "ollama": ""}
+    # What was noted before it was made is all there is.
+    (place / "elsewhere.json").write_text('{"tag": "v4.0.20250115-070000", "objects": "b"}')
+    assert restore_points.elsewhere(str(place)) == {"objects": "b"}
+    (place / "elsewhere.json").unlink()
+    assert restore_points.elsewhere(str(place)) == {"objects": "", "ollama": ""}
+    # One of before there were marks.
+    old = aged(backups, make()["id"], "20200101T000000Z-deploy", [lying("ollama", server="http://x")])
+    assert restore_points.elsewhere(str(backups / old)) == {"ollama": old}
 
 
 @pytest.mark.parametrize(("how", "part"), [("checksum", "redis"), ("checksum", "database"), ("restore", "redis")])

@@ -45,14 +45,19 @@ def test_each_model_gets_a_second_tag(call, ollama, tmp_path):
     for item in artifact["meta"]["models"]:
         assert tags[item["copy"]]["digest"] == item["digest"] == before[item["name"]]["digest"]
     assert json.loads((tmp_path / "ollama/models.json").read_text())["models"] == artifact["meta"]["models"]
-    assert restore_points.elsewhere(str(tmp_path)) == {"ollama": artifact["meta"]["server"]}
+    assert artifact["meta"]["mark"] == POINT and restore_points.elsewhere(str(tmp_path)) == {"ollama": POINT}
+    # Once more, after something that failed: its own tags are used.
+    again = call(ollama_snapshot, url=url, id=POINT, dest=str(tmp_path / "ollama"))["artifact"]
+    assert again["meta"] == artifact["meta"] and len(tags) == 2 * len(before)
     # The same id, from another host.
-    taken = call(ollama_snapshot, url=url, id=POINT, dest=str(tmp_path / "other/ollama"))
-    assert f"has tags of {POINT} already" in taken["msg"] and restore_points.elsewhere(str(tmp_path / "other")) == {}
-    again = call(ollama_snapshot, url=url, id=f"{POINT}-2", dest=str(tmp_path / "again"))["artifact"]
-    assert [item["name"] for item in again["meta"]["models"]] == sorted(before)
-    assert len(call(ollama_snapshot, url=url, state="absent", ids=[POINT])["removed"]) == len(before)
-    assert len(tags) == 2 * len(before) and all(_ollama.copied_for(name) in (None, f"{POINT}-2") for name in tags)
+    other = call(ollama_snapshot, url=url, id=POINT, dest=str(tmp_path / "other/ollama"))["artifact"]
+    assert other["meta"]["mark"] == f"{POINT}-2"
+    assert restore_points.elsewhere(str(tmp_path / "other")) == {"ollama": f"{POINT}-2"}
+    assert [item["name"] for item in other["meta"]["models"]] == sorted(before)
+    third = call(ollama_snapshot, url=url, id=f"{POINT}-2", dest=str(tmp_path / "third/ollama"))["artifact"]
+    assert third["meta"]["mark"] == f"{POINT}-3" and len(tags) == 4 * len(before)
+    assert len(call(ollama_snapshot, url=url, state="absent", marks=[POINT])["removed"]) == len(before)
+    assert {_ollama.copied_for(name) for name in tags} == {None, f"{POINT}-2", f"{POINT}-3"}
 
 
 def test_no_ollama(call, web, port, tmp_path):

@@ -1,11 +1,13 @@
 """Run on the app host in the background: looks at every command line for the canaries, until its sign is removed."""
 
+import json
 import sys
 import time
 from pathlib import Path
 
 HOME = Path.home()
-SIGN, FOUND = HOME / "level2-sampling", HOME / "level2-sampled"
+SIGN, FOUND = HOME / "canary-sampling", HOME / "canary-sampled"
+WANTED = [value.encode() for value in json.loads((HOME / "canaries.json").read_text(encoding="utf-8"))]
 count, hits = 0, set()
 deadline = time.monotonic() + float(sys.argv[1])
 while SIGN.exists() and time.monotonic() < deadline:
@@ -14,8 +16,10 @@ while SIGN.exists() and time.monotonic() < deadline:
             line = path.read_bytes()
         except OSError:
             continue
-        if b"cnry-" in line:
+        if any(value in line for value in WANTED):
+            for value in WANTED:
+                line = line.replace(value, b"***")
             hits.add(line.replace(b"\0", b" ").decode(errors="replace")[:200])
     count += 1
-    FOUND.write_text(f"{count}\n" + "\n".join(sorted(hits)), encoding="utf-8")
+    FOUND.write_text(f"{count} {len(WANTED)}\n" + "\n".join(sorted(hits)), encoding="utf-8")
     time.sleep(0.1)
