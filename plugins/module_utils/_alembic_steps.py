@@ -155,7 +155,7 @@ def online(config, script):
 
     def converse(context, at):
         # Whoever began us looks around in the transaction, until it has seen enough.
-        if not wanted["asks"]:
+        if not alone:
             return
         say(at=at, version=version)
         while True:

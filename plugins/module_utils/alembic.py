@@ -86,7 +86,6 @@ class Steps:
                 "heads": heads,
                 "before": before or [],
                 "one_transaction": one_transaction,
-                "asks": one_transaction,
                 "settings": settings,
             },
         )
