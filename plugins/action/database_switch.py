@@ -11,4 +11,4 @@ class ActionModule(pg_backup.ActionModule):
     module = "sparklio.rollback.database_switch"
     place = "schema_file"
     what = "switch / 전환"
-    undone = "What became of the database is in the journal; playbooks/resume.yml takes it from there"
+    undone = "What became of the database is in the journal; next: ansible-playbook -i INVENTORY playbooks/resume.yml"

@@ -20,9 +20,11 @@ author:
   - Sparklio infrastructure team (@sparklio)
 """
 
+import atexit
 import os
 
 from ansible import constants as C
+from ansible import context
 from ansible.plugins.callback import CallbackBase
 from ansible.plugins.loader import filter_loader
 from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
@@ -47,17 +49,35 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self.lost = None
         self.assesses = False
+        #: The run that holds the lock of each host.
+        self.runs = {}
 
     def v2_playbook_on_start(self, playbook):
         # Here once: each task is a process of its own, which would load all filters of the collection anew.
         filter_loader.get("sparklio.rollback.summary_lines")
         self.assesses = os.path.basename(playbook._file_name or "") == "assess.yml"
+        # Ctrl-C ends Ansible without any statistics.
+        atexit.register(self.interrupted)
+
+    def v2_runner_on_ok(self, result):
+        if result._task.action == "sparklio.rollback.run_lock" and not result._result.get("skipped"):
+            # Whoever takes the lock is told of earlier runs.
+            taken = result._result.get("run_id") if "history" in result._result else None
+            host = result._host.get_name()
+            self.runs.pop(host, None)
+            if taken:
+                self.runs[host] = taken
+
+    def interrupted(self):
+        if self.runs and not context.CLIARGS.get("check"):
+            self.show(_summary.interrupted(self.runs), C.COLOR_ERROR)
 
     def v2_runner_on_unreachable(self, result):
         if self.lost is None:
             self.lost = (result._host.get_name(), str(result._result.get("msg", "no answer")))
 
     def v2_playbook_on_stats(self, stats):
+        self.runs = {}
         outcome = stats.custom.get("_run", {}).get("sparklio_rollback") or {}
         told = outcome.get("outcome") or outcome.get("recommendation")
         code = outcome.get("exit_code")
@@ -71,7 +91,9 @@ class CallbackModule(CallbackBase):
             raise SystemExit(int(code))
 
     def show(self, lines, color):
+        asked = [item for item in context.CLIARGS.get("inventory") or [] if item not in C.DEFAULT_HOST_LIST]
+        typed = (context.CLIARGS.get("args") or [""])[0]
         self._display.display(lines[0], color=color)
         for line in lines[1:]:
-            self._display.display(f"  {line}")
+            self._display.display(f"  {_summary.pasteable(line, asked, typed, os.getcwd())}")
         self._display.display("")

@@ -5,7 +5,13 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.sparklio.rollback.plugins.module_utils import _config, _plan, _schema_plan, _summary
+from ansible_collections.sparklio.rollback.plugins.module_utils import (
+    _config,
+    _plan,
+    _schema_plan,
+    _settings,
+    _summary,
+)
 
 
 def level1_plan(facts):
@@ -29,12 +35,17 @@ def level3_plan(facts):
         raise AnsibleFilterError(f"sparklio.rollback.level3_plan lacks a fact: {exc}") from exc
 
 
+def setting_problems(given, takes_back=False):
+    return _settings.problems(given, takes_back)
+
+
 class FilterModule:
     def filters(self):
         return {
             "level1_plan": level1_plan,
             "level2_plan": level2_plan,
             "level3_plan": level3_plan,
+            "setting_problems": setting_problems,
             "refusal_line": _plan.refusal_line,
             "plan_lines": _plan.plan_lines,
             "outcome": _summary.outcome,

@@ -37,7 +37,7 @@ def plan_hash(text: str) -> str:
         ApprovalError: it is none.
     """
     if not _HASH.fullmatch(text):
-        raise ApprovalError(f"{text!a} is not the hash of a plan. Take all 64 characters that the plan shows.")
+        raise ApprovalError(f"{text!r} is not the hash of a plan. Take all 64 characters that the plan shows.")
     return text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.sparklio.rollback.plugins.module_utils import _content_manifest, _manifest
 
 _SHOWN = 8
+_LEVEL2 = "ansible-playbook -i INVENTORY playbooks/level2.yml"
 
 
 def size(count: float) -> str:
@@ -197,7 +198,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
         for item in found["unfinished"]
     ]
     lines += [f"made by hand: {item['path']} ({item['what']}, {size(item['size'])})" for item in found["hand_made"]]
-    return lines or ["There is no restore point. playbooks/backup.yml makes one."]
+    return lines or ["There is no restore point. To make one: ansible-playbook -i INVENTORY playbooks/backup.yml"]
 
 
 def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,7 +227,10 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         kept = "Nothing half-made is listed, and the earlier restore points are as they were."
         if point.get("path"):
             # Whatever came to light afterwards, such as damage: that it is whole is for the list to say.
-            kept = f"Restore point {point['id']} was made before that, and is listed by playbooks/restore_points.yml."
+            kept = (
+                f"Restore point {point['id']} was made before that; what is there is listed by ansible-playbook -i "
+                "INVENTORY playbooks/restore_points.yml."
+            )
         return {**result, "outcome": "failed", "message": f"{text} {kept}"}
     details = [
         f"{item['name']:<12} {size(_bytes(item)):>10} {item.get('seconds') or 0:>7.1f} s  {_about(item)}"
@@ -252,5 +256,5 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         "outcome": "backed_up",
         "restore_point_id": point["id"],
         "details": [head, *tag, *details, *warnings, *changed, *removed],
-        "next": [f"to go back to its configuration: playbooks/level2.yml -e restore_point={point['id']}"],
+        "next": [f"to go back to its configuration: {_LEVEL2} -e restore_point={point['id']}"],
     }

@@ -70,7 +70,7 @@ def name_problem(commit: str) -> str | None:
     """Say what is wrong with a commit that is to name a file, or None."""
     if re.fullmatch(r"[0-9a-f]{7,64}", commit):
         return None
-    return f"{commit[:60]!a} is not the id of a commit (hexadecimal digits, in full)"
+    return f"{commit[:60]!r} is not the id of a commit (hexadecimal digits, in full)"
 
 
 def read(data: Any) -> dict[str, Any] | None:

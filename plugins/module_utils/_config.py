@@ -280,14 +280,14 @@ def choose(
         found = next((item for item in points if item["id"] == name), None)
         if found is None:
             return None, refusal(
-                "unknown", f"There is no restore point {name!a} here", there_is[0].upper() + there_is[1:]
+                "unknown", f"There is no restore point {name!r} here", there_is[0].upper() + there_is[1:]
             )
     elif wanted["timestamp"]:
         stamp, at = timestamp(wanted["timestamp"]), wanted.get("at")
         if stamp is None or at is None:
             return None, refusal(
                 "bad_timestamp",
-                f"{wanted['timestamp']!a} is not a time such as 20250115_140000",
+                f"{wanted['timestamp']!r} is not a time such as 20250115_140000",
                 there_is[0].upper() + there_is[1:],
             )
         group = next((item for item in groups if stamp in item["stamps"]), None)
@@ -305,7 +305,7 @@ def choose(
         found = next((item for item in while_it_ran if "-level" not in item["id"]), next(iter(while_it_ran), None))
         if found is None:
             return None, refusal(
-                "unknown", f"No restore point was made while {tag!a} ran", there_is[0].upper() + there_is[1:]
+                "unknown", f"No restore point was made while {tag!r} ran", there_is[0].upper() + there_is[1:]
             )
     if found["problem"]:
         return None, refusal("damaged", str(found["problem"]), f"Nothing was touched. To go back, {there_is}")
@@ -319,9 +319,9 @@ def choose(
 def target_problem(target: str, files: Iterable[str]) -> str | None:
     """Why a restore point may not write to that file of the application, or None."""
     if target.startswith("/") or ".." in target.split("/") or posixpath.normpath(target) != target:
-        return f"{target!a} lies outside of the application"
+        return f"{target!r} lies outside of the application"
     if target not in files:
-        return f"{target!a} is none of the environment files here (rollback_environment_files)"
+        return f"{target!r} is none of the environment files here (rollback_environment_files)"
     return None
 
 

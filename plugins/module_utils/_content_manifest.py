@@ -273,7 +273,7 @@ def differences(kept: Mapping[str, Any], restored: Mapping[str, Any]) -> list[st
         found.append(f"there are {counts[0]} large objects, {counts[1]} were kept, or their contents differ")
     kinds = sorted({*kept["objects"], *restored["objects"]})
     found += [
-        f"{restored['objects'].get(kind, 0)} of the kind {kind!a}, {kept['objects'].get(kind, 0)} were kept"
+        f"{restored['objects'].get(kind, 0)} of the kind {kind!r}, {kept['objects'].get(kind, 0)} were kept"
         for kind in kinds
         if kept["objects"].get(kind, 0) != restored["objects"].get(kind, 0)
     ]

@@ -278,13 +278,13 @@ def parse_selector(text: str) -> Selector:
     while body[position:].strip():
         match = _MATCHER.match(body, position)
         if not match or body[match.end() : match.end() + 1] not in ("", ","):
-            raise SelectorError(f'the selector {text!a} can\'t be read; expected for example status_code=~"5.."')
+            raise SelectorError(f'the selector {text!r} can\'t be read; expected for example status_code=~"5.."')
         label, operator, value = match.group(1), match.group(2), re.sub(r"\\(.)", _selector_escape, match.group(3))
         if operator in ("=~", "!~"):
             try:
                 re.compile(value)
             except re.error as exc:
-                raise SelectorError(f"{value!a} in the selector is no regular expression: {exc}") from exc
+                raise SelectorError(f"{value!r} in the selector is no regular expression: {exc}") from exc
         matchers.append((label, operator, value))
         position = match.end() + 1
     return Selector(tuple(matchers))

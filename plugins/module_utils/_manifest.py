@@ -77,9 +77,9 @@ def path_problem(path: Any) -> str | None:
     if not isinstance(path, str) or not path or "\0" in path:
         return "names a file without a path"
     if path.startswith("/") or ".." in path.split("/"):
-        return f"names the path {path!a}, which lies outside of its folder"
+        return f"names the path {path!r}, which lies outside of its folder"
     if posixpath.normpath(path) != path:
-        return f"names the path {path!a}, which is not in its shortest form"
+        return f"names the path {path!r}, which is not in its shortest form"
     return None
 
 
@@ -101,9 +101,9 @@ def validate(manifest: Any, expected_id: str | None = None) -> dict[str, Any]:
         if not isinstance(manifest.get(name), wanted):
             raise ManifestError(f"its manifest has no {name}")
     if not is_id(manifest["id"]) or (expected_id is not None and manifest["id"] != expected_id):
-        raise ManifestError(f"its manifest is that of {manifest['id']!a}")
+        raise ManifestError(f"its manifest is that of {manifest['id']!r}")
     if manifest["kind"] not in KINDS:
-        raise ManifestError(f"its manifest has the kind {manifest['kind']!a}, which is none of {', '.join(KINDS)}")
+        raise ManifestError(f"its manifest has the kind {manifest['kind']!r}, which is none of {', '.join(KINDS)}")
     _check("its manifest", manifest, _ABOUT)
     _check("its release", manifest["release"], _RUN)
     for item in manifest["skipped"]:
@@ -114,7 +114,7 @@ def validate(manifest: Any, expected_id: str | None = None) -> dict[str, Any]:
     for artifact in manifest["artifacts"]:
         _validate_artifact(artifact)
         if artifact["name"] in names:
-            raise ManifestError(f"its manifest names the artifact {artifact['name']!a} twice")
+            raise ManifestError(f"its manifest names the artifact {artifact['name']!r} twice")
         names.add(artifact["name"])
     return manifest
 
@@ -136,14 +136,14 @@ def _validate_artifact(artifact: Any) -> None:
     name = artifact["name"]
     problem = path_problem(artifact.get("path"))
     if problem:
-        raise ManifestError(f"its artifact {name!a} {problem}")
-    _check(f"its artifact {name!a}", artifact, _ARTIFACT)
+        raise ManifestError(f"its artifact {name!r} {problem}")
+    _check(f"its artifact {name!r}", artifact, _ARTIFACT)
     if not isinstance(artifact.get("files"), list):
-        raise ManifestError(f"its artifact {name!a} has no files")
+        raise ManifestError(f"its artifact {name!r} has no files")
     for item in artifact["files"]:
         problem = path_problem(item.get("path") if isinstance(item, dict) else None)
         if problem:
-            raise ManifestError(f"its artifact {name!a} {problem}")
+            raise ManifestError(f"its artifact {name!r} {problem}")
         size = item.get("size")
         if (
             not isinstance(size, int)
@@ -151,7 +151,7 @@ def _validate_artifact(artifact: Any) -> None:
             or size < 0
             or not _SHA256.fullmatch(str(item.get("sha256")))
         ):
-            raise ManifestError(f"its artifact {name!a} has no size or SHA-256 for {item['path']}")
+            raise ManifestError(f"its artifact {name!r} has no size or SHA-256 for {item['path']}")
     if name == "environment":
         _validate_environment(artifact)
 

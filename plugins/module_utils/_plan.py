@@ -199,12 +199,23 @@ def steps(facts: Facts) -> list[dict[str, Any]]:
     ]
 
 
+def _stale(facts: Facts) -> bool:
+    """Whether the backend was started before the tree was last changed."""
+    since = facts["backend"].get("serving_since")
+    checked_out = facts["release"]["current"].get("checked_out_at")
+    return bool(since and checked_out and since < checked_out - 1)
+
+
+def serving(facts: Facts) -> bool:
+    """Whether what is checked out is what serves, as far as the processes tell: see ``level1`` for the facts."""
+    return bool(facts["backend"]["running"]) and not _stale(facts)
+
+
 def standing(facts: Facts) -> tuple[bool, list[str]]:
     """Whether the target serves already, and what is worth knowing of how things stand: see ``level1``."""
     release, backend = facts["release"], facts["backend"]
     current, target = release["current"], release["target"]
-    since, checked_out = backend.get("serving_since"), current.get("checked_out_at")
-    stale = bool(since and checked_out and since < checked_out - 1)
+    stale = _stale(facts)
     unchanged = (
         current["commit"] == target["commit"]
         and not stale
@@ -245,8 +256,8 @@ def level1(facts: Facts) -> dict[str, Any]:
             (``save_changes``, ``allow_bad``, ``min_free_mb``), ``history`` (run summaries).
 
     Returns:
-        ``from``, ``to``, ``steps``, ``refusals``, ``warnings``, ``unchanged``, ``expected_seconds`` (from earlier
-        runs, None without one) and ``hash``.
+        ``from``, ``to``, ``steps``, ``refusals``, ``warnings``, ``unchanged``, ``serving`` (whether what is checked
+        out serves), ``expected_seconds`` (from earlier runs, None without one) and ``hash``.
     """
     release, settings = facts["release"], facts["settings"]
     current, target = release["current"], release["target"]
@@ -270,6 +281,7 @@ def level1(facts: Facts) -> dict[str, Any]:
     }
     plan["hash"] = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
     plan["warnings"] = warnings
+    plan["serving"] = serving(facts)
     plan["expected_seconds"] = expected_seconds(facts.get("history") or [])
     return plan
 
@@ -291,7 +303,7 @@ def refusal_line(plan: Facts) -> str:
 
 def plan_lines(plan: Facts) -> list[str]:
     """The plan for the terminal."""
-    lines = [f"{plan['from']['name']} -> {plan['to']['name']}   plan {plan['hash'][:12]}"]
+    lines = [f"{plan['from']['name']} -> {plan['to']['name'] or '?'}   plan {plan['hash'][:12]}"]
     for item in plan["steps"]:
         mark = "skip" if item["skip"] else item["act"]
         lines.append(f"{mark:<8} {item['does']}")

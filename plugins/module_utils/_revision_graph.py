@@ -193,7 +193,7 @@ class Graph:
         if name in _SYMBOLS or _RELATIVE.fullmatch(name):
             raise GraphError(
                 "relative",
-                f"{name!a} is relative to what the database happens to be at",
+                f"{name!r} is relative to what the database happens to be at",
                 f"Name a revision: {_option('ID')} (the heads of the tree are {_listed(self.heads())}), or take back a "
                 "number of revisions: -e steps=-1",
             )
@@ -202,19 +202,19 @@ class Graph:
             like = last if last in self.revisions else "ID"
             raise GraphError(
                 "branch",
-                f"{name!a} names a branch as well as a revision",
+                f"{name!r} names a branch as well as a revision",
                 f"Name the revision alone: {_option(like)}; other branches are left as they are",
             )
         begin = [item for item in self.revisions if name and item.startswith(name)]
         if len(begin) == 1:
-            raise GraphError("abbreviated", f"{name!a} is abbreviated", f"Name it in full: {_option(begin[0])}")
+            raise GraphError("abbreviated", f"{name!r} is abbreviated", f"Name it in full: {_option(begin[0])}")
         if begin:
             raise GraphError(
                 "ambiguous",
-                f"{name!a} is the beginning of {len(begin)} revisions",
+                f"{name!r} is the beginning of {len(begin)} revisions",
                 f"Name one of them in full: {', '.join(map(_option, begin))}",
             )
-        message = f"There is no revision {name!a} in the tree that is checked out"
+        message = f"There is no revision {name!r} in the tree that is checked out"
         raise GraphError("unknown", message, self._nearest(name))
 
     def _nearest(self, name: str) -> str:

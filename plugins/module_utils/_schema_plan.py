@@ -14,6 +14,7 @@ Facts = Mapping[str, Any]
 
 #: A transaction that has been open for so many seconds is told before it is ended.
 LONG_SECONDS = 60.0
+_UNKNOWN = "revisions that are not known / 리비전을 알 수 없음"
 _ADMIN = "set rollback_database_admin_command to a psql that is run as the server's administrator"
 _WORDS = {
     "missing": "has no downgrade()",
@@ -380,11 +381,12 @@ def _steps(facts: Facts, skip: bool) -> list[dict[str, Any]]:
 
 
 def _end(release: Facts, heads: Sequence[str] | None, with_heads: bool, **more: Any) -> dict[str, Any]:
+    """One end of the way. Heads of None are not known, which is another thing than none at all."""
     name = _plan.name_of(release)
     return {
         **{key: release.get(key) for key in ("tag", "commit", "date")},
         "alembic_heads": list(heads or []),
-        "name": f"{name} at {_heads(heads)}" if with_heads else name,
+        "name": f"{name} at {_UNKNOWN if heads is None else _heads(heads)}" if with_heads else name,
         **more,
     }
 
@@ -428,8 +430,10 @@ def level3(facts: Facts) -> dict[str, Any]:
     revisions = [
         {key: item[key] for key in ("revision", "file", "title", "marks", "drops")} for item in path.get("path") or []
     ]
-    to = _end(target, path.get("target_heads"), not code)
-    from_ = _end(current, path.get("current_heads"), not code, branch=current.get("branch"))
+    # A database that did not answer is at no revision, and a target that was not found leads nowhere: neither is the base.
+    found = not nothing or not (path.get("problems") or unreachable)
+    to = _end(target, path.get("target_heads"), not code, **({} if found or code else {"name": None}))
+    from_ = _end(current, None if unreachable else path.get("current_heads"), not code, branch=current.get("branch"))
     subject = {
         "level": 3,
         "from": {"tag": from_["tag"], "commit": from_["commit"], "heads": sorted(from_["alembic_heads"])},
@@ -463,6 +467,7 @@ def level3(facts: Facts) -> dict[str, Any]:
         "refusals": [] if unchanged else _refusals(facts, path, server, unreachable, digest),
         "warnings": warnings + _warnings(facts, lost),
         "unchanged": unchanged,
+        "serving": _plan.serving(facts),
         "changes": _changes(path, lost, settings["accept_irreversible"]),
         "lost": lost,
         "revisions": revisions,

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _verdict
@@ -67,7 +69,7 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
 
     Args:
         outcome: ``outcome``, ``level``, ``from`` and ``to`` (names), ``serves`` (what serves now, None when that was
-            not proven), ``seconds`` (of each act), ``verdicts``, ``message``, ``run_id``, ``run_dir``,
+            not proven), ``checked_out`` (what the tree is at, where no more is known), ``seconds`` (of each act), ``verdicts``, ``message``, ``run_id``, ``run_dir``,
             ``branch``, ``next``; or what an assessment came to.
     """
     if outcome.get("level") == "assess":
@@ -75,7 +77,7 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
     english, korean = _HEADLINES.get(outcome["outcome"], (outcome["outcome"].upper(), ""))
     result = [f"{english} / {korean}" if korean else english]
     if outcome.get("to"):
-        result.append(f"from {outcome.get('from')} to {outcome['to']}")
+        result.append(f"from {outcome.get('from') or 'what is not known'} to {outcome['to']}")
     if outcome.get("message"):
         result.append(f"why: {outcome['message']}")
     result += outcome.get("details") or []
@@ -87,6 +89,8 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
         result.append(f"time: {', '.join(acts)}; total {total}")
     if outcome.get("serves"):
         result.append(f"serves now / 현재 서비스 중: {outcome['serves']}")
+    elif outcome.get("checked_out"):
+        result.append(f"checked out, whether it serves was not proven / 체크아웃된 릴리스: {outcome['checked_out']}")
     if outcome.get("branch"):
         result.append(f"what was there before is kept in branch {outcome['branch']}")
     if outcome.get("restore_point"):
@@ -142,6 +146,45 @@ def unreachable(host: str, message: str) -> list[str]:
     ]
 
 
+def interrupted(runs: Mapping[str, str]) -> list[str]:
+    """What to print when a run was ended from outside, between its lock and its end.
+
+    Args:
+        runs: name of a host to the run that holds its lock; at least one.
+    """
+    again = "ansible-playbook -i INVENTORY playbooks/resume.yml -e rollback_lock_takeover="
+    one = len(runs) == 1
+    return [
+        "INTERRUPTED / 중단됨",
+        "why: it was ended from outside. What it had begun can go on for a while on the host, and nothing was taken back",
+        "next / 다음: this takes back what it changed, and gives its lock back / 변경 사항을 되돌리고 잠금을 해제:",
+        *(f"next / 다음: {again}{run}" + ("" if one else f" -e rollback_hosts={host}") for host, run in runs.items()),
+    ]
+
+
+def pasteable(line: str, inventory: Sequence[str], playbook: str, here: str) -> str:
+    """A line with its commands as they can be pasted: with the inventory and the playbooks of the command under way.
+
+    Args:
+        line: holds commands such as ``ansible-playbook -i INVENTORY playbooks/resume.yml``.
+        inventory: the inventories that the command names; none where the configuration does.
+        playbook: the playbook as it was typed, a path or a name such as ``sparklio.rollback.level1``.
+        here: the current directory.
+    """
+    near = [os.path.relpath(item, here) if "," not in item else item for item in inventory]
+    near = [item if not item.startswith("..") else whole for item, whole in zip(near, inventory)]
+    given = "".join(f"-i {shlex.quote(item)} " for item in near)
+    line = line.replace("-i INVENTORY ", given)
+
+    def named(match: re.Match[str]) -> str:
+        if playbook.startswith("sparklio.rollback."):
+            return f"sparklio.rollback.{match[1]}"
+        path = os.path.join(os.path.dirname(playbook), f"{match[1]}.yml")
+        return shlex.quote(path) if os.path.exists(os.path.join(here, path)) else match[0]
+
+    return re.sub(r"(?<![\w./-])playbooks/(\w+)\.yml", named, line)
+
+
 def _with_cure(message: str) -> str:
     """Add what to do to a message of Ansible's own that names none."""
     message = " ".join(message.split())
@@ -172,12 +215,17 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
     before = origin.get("name") or current.get("tag") or (current.get("commit") or "")[:12] or None
     after = target.get("name")
     failures = list(facts.get("failures") or [])
+    # An undo leads from what that run went to, to where it began.
+    ends = (after, before) if facts.get("resumed") else (before, after)
+    # What was only looked at serves as far as its processes tell.
+    found = {"serves": before if plan.get("serving") else None, "checked_out": before}
     result: dict[str, Any] = {
         "run_id": run.get("id"),
-        "run_dir": run.get("dir"),
+        # A dry run has no journal.
+        "run_dir": None if facts.get("check_mode") else run.get("dir"),
         "level": facts["level"],
-        "from": before,
-        "to": after,
+        "from": ends[0],
+        "to": ends[1],
         "branch": facts.get("branch"),
         "restore_point": facts.get("restore_point"),
         "seconds": dict(facts.get("seconds") or {}),
@@ -189,21 +237,34 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         "close": True,
     }
     if facts.get("check_mode") and facts.get("resumed"):
-        return {**result, "outcome": "planned", "message": failures[0]["message"], "next": ["run it without --check"]}
+        steps = list(facts.get("pending") or [])
+        details = [f"would take back / 되돌릴 단계: {', '.join(steps)}"] if steps else []
+        if "database" in steps:
+            details.append("what was written since would be counted, and kept in the database that is put aside")
+        return {
+            **result,
+            "outcome": "planned",
+            "message": failures[0]["message"],
+            "details": details,
+            "next": ["run it without --check"],
+        }
     if not failures:
         finished = facts.get("finished")
         parked = _parked(run, facts.get("switched") or {})
         if finished:
-            result.update(outcome=finished["outcome"], message=finished["message"], serves=before)
+            looked = {"serves": before} if finished["outcome"] == "unchanged" else found
+            result.update(outcome=finished["outcome"], message=finished["message"], **looked)
+            if finished["outcome"] == "planned":
+                result["next"] = ["run it without --check"]
         elif facts.get("check_mode"):
             further = ["run it without --check"]
             if facts.get("plans"):
                 again = "ansible-playbook -i INVENTORY playbooks/{}.yml, with the same -e"
                 further = [
-                    f"to agree to it: {again.format('plan')} and -e approve_as=NAME",
+                    f"to agree to it: {again.format('plan')} and -e 'approve_as=\"NAME\"'",
                     f"to do it: {again.format('level3')}",
                 ]
-            result.update(outcome="planned", serves=before, next=further, branch=None, run_dir=None)
+            result.update(outcome="planned", next=further, branch=None, **found)
         else:
             result.update(
                 outcome="rolled_back",
@@ -211,9 +272,9 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
                 next=[
                     "watch it for half an hour: ansible-playbook -i INVENTORY playbooks/monitor.yml",
                     "prove it again at any time: ansible-playbook -i INVENTORY playbooks/validate.yml",
-                    *parked.get("next", []),
+                    *parked["next"],
                 ],
-                details=parked.get("details", []),
+                details=parked["details"],
             )
         return result
     first = next((item for item in failures if item["message"] != "another host failed"), failures[0])
@@ -228,7 +289,7 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         again = f"ansible-playbook -i INVENTORY playbooks/level3.yml -e undo={run.get('id')}"
     result["details"] = _written(facts)
     if act == "check":
-        result.update(outcome="refused", message=why, serves=before)
+        result.update(outcome="refused", message=why, **found)
     elif facts.get("undone") and facts.get("resumed"):
         result.update(
             outcome="undone" if facts.get("reopened") else "resumed",
@@ -258,19 +319,21 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
             close=False,
         )
     elif not facts.get("pending"):
-        result.update(outcome="failed", message=f"Act {act} failed{where}: {why}", serves=before)
+        # It got as far as that, so Check found it served, unless the plan tells otherwise.
+        found["serves"] = before if plan.get("serving", True) else None
+        result.update(outcome="failed", message=f"Act {act} failed{where}: {why}", **found)
     else:
         result.update(
             outcome="held",
             message=f"{after} failed in act {act}{where} and was kept, as rollback_on_failure=hold asks: {why}",
             next=[f"to go back: {again}"],
-            details=_parked(run, facts.get("switched") or {}).get("details", []),
+            details=_parked(run, facts.get("switched") or {})["details"],
         )
     return result
 
 
 def _parked(run: Mapping[str, Any], switched: Mapping[str, Any]) -> dict[str, Any]:
-    """What to say of a database that was put aside, and what can be done with it."""
+    """How a run is taken back, and what to say of a database that it put aside."""
     again, run_id = "ansible-playbook -i INVENTORY playbooks/level3.yml", run.get("id")
     if switched.get("salvage"):
         return {
@@ -281,7 +344,7 @@ def _parked(run: Mapping[str, Any], switched: Mapping[str, Any]) -> dict[str, An
             ],
         }
     if not switched.get("parked"):
-        return {}
+        return {"details": [], "next": [f"to take it back: {again} -e undo={run_id}"]}
     return {
         "details": [
             f"the former database is kept as / 이전 데이터베이스: {switched['parked']}",

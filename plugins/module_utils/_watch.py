@@ -202,7 +202,7 @@ class Tally(NamedTuple):
         elif state == "error":
             found = found._replace(errors=self.errors + 1, errors_in_row=self.errors_in_row + 1, good_in_row=0)
         else:
-            raise ValueError(f"{state!a} is no state of a window")
+            raise ValueError(f"{state!r} is no state of a window")
         return found
 
 

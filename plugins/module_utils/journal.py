@@ -71,7 +71,7 @@ class State:
 
     def run_dir(self, run_id: str) -> str:
         if os.path.basename(run_id) != run_id or run_id in ("", ".", ".."):
-            raise RunError(f"{run_id!a} is not a run id")
+            raise RunError(f"{run_id!r} is not a run id")
         return os.path.join(self.path, "runs", run_id)
 
     def journal_path(self, run_id: str) -> str:
@@ -175,7 +175,7 @@ class State:
         runs = self.run_ids()
         if run_id not in runs:
             known = [item["run_id"] for item in self.summaries() if item["outcome"] in _journal.STANDING]
-            raise RunError(f"There is no run {run_id!a} here. Runs that still hold: {', '.join(known[-5:]) or 'none'}.")
+            raise RunError(f"There is no run {run_id!r} here. Runs that still hold: {', '.join(known[-5:]) or 'none'}.")
         records = self.read(run_id)
         outcome = _journal.ended(records)
         if outcome not in _journal.STANDING and outcome is not None:
@@ -209,10 +209,15 @@ class State:
         """Why the lock can't be had now, with its cure, or None."""
         holder = self.holder()
         if holder and holder["age"] < stale_after and holder["run_id"] != takeover:
+            words = f"-e rollback_lock_takeover={holder['run_id']}"
+            # What it began has to be taken back first, which this run would only say after the takeover.
+            begun = resume is None and bool(_journal.pending(self.read(holder["run_id"])))
+            how = (
+                f"take it back: ansible-playbook -i INVENTORY playbooks/resume.yml {words}" if begun else f"add {words}"
+            )
             return (
                 f"Run {holder['run_id']} of {holder['owner']} is under way (last sign of life {holder['age']:.0f} s "
-                "ago). "
-                f"Wait for it to end; if you know that it is dead, add -e rollback_lock_takeover={holder['run_id']}."
+                f"ago). Wait for it to end; if you know that it is dead, {how}."
             )
         unfinished = self.unfinished()
         if unfinished and unfinished["run_id"] != resume:

@@ -37,7 +37,7 @@ def check(params: dict[str, Any]) -> tuple[str, str, str | None]:
     except resp.NoAnswer as exc:
         return "error", f"{server}: {exc}", server
     if reply != "PONG":
-        return "fail", f"{server} answered {reply!a} to PING, expected PONG", server
+        return "fail", f"{server} answered {reply!r} to PING, expected PONG", server
     return "pass", f"{server} answered PONG", server
 
 

@@ -68,7 +68,7 @@ def release(root: str) -> dict[str, Any]:
 def folder(backups: str, point_id: str) -> str:
     """Where the restore point of that id lies, or would."""
     if not _manifest.is_id(point_id):
-        raise RestorePointError(f"{point_id!a} is not the id of a restore point, such as 20250115T050000Z-deploy")
+        raise RestorePointError(f"{point_id!r} is not the id of a restore point, such as 20250115T050000Z-deploy")
     return os.path.join(backups, point_id)
 
 
@@ -178,7 +178,7 @@ def unnamed(partial: str, manifest: dict[str, Any]) -> list[str]:
 def without(backups: str, point_id: str, part: str) -> bool:
     """Remove what a part that failed has left in a restore point that is being made. Returns whether there was any."""
     if not re.fullmatch(r"[a-z]+", part):
-        raise RestorePointError(f"{part!a} is no part of a restore point")
+        raise RestorePointError(f"{part!r} is no part of a restore point")
     partial = os.path.join(backups, PARTIAL + os.path.basename(folder(backups, point_id)))
     left = [os.path.join(partial, name) for name in (part, PARTIAL + part)]
     left = [path for path in left if os.path.lexists(path)]

@@ -24,7 +24,7 @@ class Store:
 
     def path(self, name: str) -> str:
         if os.path.basename(name) != name or name in ("", ".", ".."):
-            raise _watch.WatchError(f"{name!a} is not the name of a watch")
+            raise _watch.WatchError(f"{name!r} is not the name of a watch")
         return os.path.join(self.directory, f"{name}.jsonl")
 
     @contextlib.contextmanager

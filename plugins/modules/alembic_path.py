@@ -193,7 +193,7 @@ class Side:
     def __init__(self, repo: Repository, ref: str, backend: str, newer: bool) -> None:
         found = repo.commit_of(ref)
         if found is None:
-            raise GitError(f"there is no commit {ref!a} in {repo.path}")
+            raise GitError(f"there is no commit {ref!r} in {repo.path}")
         self.commit, self.newer = found, newer
         self.name = repo.tag(found) or found[:12]
         self.tree: revision_files.Tree | None = None

@@ -335,7 +335,7 @@ class Switch:
         except (PostgresError, OSError, ValueError) as second:
             why = str(exc) if isinstance(exc, Exception) else "it was ended from outside"
             raise NotTakenBack(
-                f"{why}; and what was begun could not be taken back: {second}. playbooks/resume.yml takes it from there"
+                f"{why}; and what was begun could not be taken back: {second}. Next: ansible-playbook -i INVENTORY playbooks/resume.yml"
             ) from exc
 
     def go(self, admin: databases.Databases, steps: Any, detail: dict[str, Any], settings: dict) -> dict[str, Any]:
@@ -409,9 +409,15 @@ class Switch:
                 except PostgresError as exc:
                     raise PostgresError(f"{exc}. All of it was rolled back") from exc
                 except alembic.StepsError as exc:
-                    if exc.state not in _LOCKED or time.monotonic() > give_up:
-                        tried = f" ({tries} tries in {time.monotonic() - began:.0f} s)" if exc.state in _LOCKED else ""
-                        raise alembic.StepsError(f"{exc}{tried}", exc.state) from exc
+                    if exc.state not in _LOCKED:
+                        raise
+                    others = self.in_the_way()
+                    waited = f"{tries} tries in {time.monotonic() - began:.0f} s"
+                    if time.monotonic() > give_up:
+                        raise alembic.StepsError(f"{exc} ({waited}; longest at work: {others})", exc.state) from exc
+                    self.say(
+                        f"waiting for a lock, {waited} of {params['lock_deadline']:.0f} s; longest at work: {others}"
+                    )
             time.sleep(random.uniform(0.1, 1.0))
         with postgres.connect(self.tools, self.target) as session:
             activity = _databases.activity_beside(activity, session.json(_databases.ACTIVITY), may_change)
@@ -428,6 +434,26 @@ class Switch:
         }
         self.recorder.done(detail=result)
         return {"changed": True, **result}
+
+    def in_the_way(self) -> str:
+        """Whose transactions have been open for longest in that database."""
+        try:
+            with postgres.connect(self.tools, self.target) as session:
+                open_ = session.json(_readiness.sessions([int(session.ask("SELECT pg_backend_pid()"))]))
+        except PostgresError as exc:
+            return f"not known: {exc}"
+        longest = sorted(
+            (item for item in open_ if item["transaction_seconds"] is not None),
+            key=lambda item: -item["transaction_seconds"],
+        )
+        return (
+            ", ".join(
+                f"process {item['pid']} of {item['user']} ({item['application'] or 'no name'}, {item['state']}, "
+                f"{item['transaction_seconds']:.0f} s)"
+                for item in longest[:3]
+            )
+            or "nobody any more"
+        )
 
     @staticmethod
     def whole(detail: dict[str, Any]) -> None:

@@ -312,10 +312,10 @@ def main() -> None:
     params = module.params
     is_present = params["state"] == "present"
     if is_present and not _manifest.is_id(params["id"]):
-        module.fail_json(msg=f"{params['id']!a} is not the id of a restore point, such as 20250115T050000Z-deploy.")
+        module.fail_json(msg=f"{params['id']!r} is not the id of a restore point, such as 20250115T050000Z-deploy.")
     for name in [] if is_present else params["snapshots"]:
         if not _s3.is_snapshot(name):
-            module.fail_json(msg=f"{name!a} is not the bucket of a restore point. Nothing was removed.")
+            module.fail_json(msg=f"{name!r} is not the bucket of a restore point. Nothing was removed.")
     try:
         with transfer.told(params["progress"]), Recorder(params["journal"], module.check_mode, "objects").heartbeat():
             result = (present if is_present else absent)(params, module.check_mode)

@@ -178,7 +178,7 @@ def main() -> None:
     is_present = params["state"] == "present"
     for name in [params["id"]] if is_present else params["marks"]:
         if not _manifest.is_id(name):
-            module.fail_json(msg=f"{name!a} is not the id of a restore point, such as 20250115T050000Z-deploy.")
+            module.fail_json(msg=f"{name!r} is not the id of a restore point, such as 20250115T050000Z-deploy.")
     try:
         result = (present if is_present else absent)(params, module.check_mode)
     except (OllamaError, restore_points.RestorePointError) as exc:

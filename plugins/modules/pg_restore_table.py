@@ -167,7 +167,9 @@ def find_artifact(backups: str, point_id: str) -> str:
     except restore_points.RestorePointError as exc:
         raise Refused(str(exc)) from exc
     if kept is None:
-        raise NoDatabase(f"restore point {point_id} holds no database; list them with playbooks/restore_points.yml")
+        raise NoDatabase(
+            f"restore point {point_id} holds no database; list them: ansible-playbook -i INVENTORY playbooks/restore_points.yml"
+        )
     path = os.path.join(place, kept["path"])
     try:
         scratch.check_files(path, kept)

@@ -5,30 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rendering import made, task
+from ansible_collections.sparklio.rollback.plugins.module_utils import _settings
+from rendering import made
+
+ROOT = {"rollback_app_root": "/app"}
 
 
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
         ({}, None),
-        ({"undo": "r1"}, None),
-        ({"purge": "r1"}, None),
-        ({"target_tag": "v1"}, None),
-        # Which of two targets is meant is asked where the revisions are looked for.
-        ({"target_tag": "v1", "steps": -1}, None),
-        (
-            {"undo": "r1", "purge": "r2"},
-            "Given are undo and purge, and each is a run of its own. Leave out all but one.",
-        ),
-        ({"undo": "r1", "target_tag": "v1"}, "Given are undo and target_tag"),
-        ({"purge": "r1", "target_revision": "base"}, "Given are purge and target_revision"),
-        ({"undo": "r1", "steps": -1}, "Given are undo and steps"),
+        ({"run_level": "level3", "undo": "r1"}, None),
+        ({"run_level": "level1", "undo": "r1"}, "playbooks/level3.yml -e undo=r1"),
+        ({"run_level": "level3", "run_plans": True, "purge": "r1"}, "playbooks/level3.yml -e purge=r1"),
+        ({"rollback_app_root": ""}, "rollback_app_root is not set"),
+        ({"_raw_params": "new editor"}, "this is left over: new editor"),
     ],
 )
-def test_one_thing_at_a_time(facts: dict[str, Any], said: str | None):
-    found = task("preflight", "settings", "Settings | One thing at a time")
-    known = {**found["vars"], **facts}
-    assert made("preflight", "{{ " + found["ansible.builtin.assert"]["that"] + " }}", **known) == (said is None)
-    if said:
-        assert said in made("preflight", found["ansible.builtin.assert"]["fail_msg"], **known)
+def test_what_was_given_is_what_is_looked_at(facts: dict[str, Any], said: str | None):
+    given = made("preflight", "{{ __preflight_given }}", **{**ROOT, **facts})
+    found = _settings.problems(given, made("preflight", "{{ __preflight_takes_back }}", **facts))
+    assert found == [] if said is None else len(found) == 1 and said in found[0]

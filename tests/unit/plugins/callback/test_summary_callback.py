@@ -8,6 +8,15 @@ from ansible_collections.sparklio.rollback.plugins.callback import summary
 from ansible_collections.sparklio.rollback.plugins.module_utils import _assess, _summary
 
 
+LOCK = "sparklio.rollback.run_lock"
+
+
+def result(host, answer, action=LOCK):
+    return SimpleNamespace(
+        _host=SimpleNamespace(get_name=lambda: host), _task=SimpleNamespace(action=action), _result=answer
+    )
+
+
 class Screen:
     def __init__(self):
         self.lines = []
@@ -79,3 +88,52 @@ def test_an_outcome_counts_more_than_a_host_that_went_away(callback):
     callback.v2_playbook_on_start(SimpleNamespace(_file_name="assess.yml"))
     lose_host(callback)
     assert end(callback, assessed("rollback")) == 10
+
+
+TAKEN = {"run_id": "r1", "history": []}
+
+
+def test_a_run_that_is_interrupted_is_named_with_what_takes_it_back(callback):
+    callback.v2_runner_on_ok(result("app", TAKEN))
+    callback.interrupted()
+    assert callback._display.lines[0] == "INTERRUPTED / 중단됨"
+    assert any("playbooks/resume.yml -e rollback_lock_takeover=r1" in line for line in callback._display.lines)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [],
+        [result("app", {"run_id": "r1", "history": []}, "ansible.builtin.debug")],
+        [result("app", TAKEN), result("app", {"run_id": "r1"})],
+        [result("app", {"run_id": "", "history": [], "cleared": None})],
+    ],
+)
+def test_where_no_lock_is_held_nothing_is_said(callback, results):
+    for item in results:
+        callback.v2_runner_on_ok(item)
+    callback.interrupted()
+    assert callback._display.lines == []
+
+
+def test_a_run_that_came_to_its_end_was_not_interrupted(callback):
+    callback.v2_runner_on_ok(result("app", TAKEN))
+    end(callback, {"outcome": "failed", "level": 1, "message": "it broke"})
+    callback.interrupted()
+    assert not any("INTERRUPTED" in line for line in callback._display.lines)
+
+
+def test_a_dry_run_holds_no_lock(callback, monkeypatch):
+    monkeypatch.setattr(summary.context, "CLIARGS", {"check": True})
+    callback.v2_runner_on_ok(result("app", TAKEN))
+    callback.interrupted()
+    assert callback._display.lines == []
+
+
+def test_what_is_printed_can_be_pasted(callback, monkeypatch):
+    given = {"inventory": ["a,", "/elsewhere/prod"], "args": ["sparklio.rollback.level1"]}
+    monkeypatch.setattr(summary.context, "CLIARGS", given)
+    end(callback, {"outcome": "failed", "next": ["ansible-playbook -i INVENTORY playbooks/resume.yml"]})
+    assert (
+        "  next / 다음: ansible-playbook -i a, -i /elsewhere/prod sparklio.rollback.resume" in callback._display.lines
+    )

@@ -57,6 +57,15 @@ def test_a_stale_run_with_open_steps_is_not_walked_over(state):
     assert state.holder()["owner"] == "lee"
 
 
+def test_of_a_dead_run_with_open_steps_the_way_back_is_named_at_once(state):
+    state.acquire("r1", "kim@ops", 300)
+    state.append("r1", "step", act="switch", step="checkout", status="intent", detail={})
+    with pytest.raises(RunError, match=r"take it back: .* playbooks/resume.yml -e rollback_lock_takeover=r1"):
+        state.acquire("r2", "lee", 300)
+    with pytest.raises(RunError, match=r"dead, add -e rollback_lock_takeover=r1"):
+        state.acquire("r1", "lee", 300, resume="r1")
+
+
 def test_takeover_names_exactly_one_run(state):
     state.acquire("r1", "kim", 300)
     with pytest.raises(RunError, match="Run r1 of kim"):

@@ -315,6 +315,31 @@ def test_a_database_that_cannot_be_asked_is_the_one_thing_that_is_said_of_it():
     assert [item["code"] for item in plan["refusals"]] == ["database"] and plan["hash"] and not plan["unchanged"]
 
 
+def test_revisions_that_are_not_known_are_not_the_base():
+    """A database that is down is asked for its path all the same, as one that is at nothing."""
+    down = {"schema": {"connected": False, "error": "refused"}, "path__current_heads": [], "path__path": []}
+    plan = _schema_plan.level3(facts(**NO_CODE, **down, path__target_heads=[]))
+    assert plan["from"]["name"] == "v2 at revisions that are not known / 리비전을 알 수 없음"
+    assert plan["to"]["name"] is None and plan["from"]["alembic_heads"] == []
+    assert _plan.plan_lines(plan)[0].startswith(f"{plan['from']['name']} -> ?")
+
+
+def test_a_target_that_is_refused_is_no_way_to_the_base():
+    problem = {"code": "unknown", "message": "There is no revision r9", "cure": "Choose one"}
+    plan = _schema_plan.level3(
+        facts(**NO_CODE, path__path=[], path__target_heads=[], path__problems=[problem], path__base=False)
+    )
+    assert (plan["from"]["name"], plan["to"]["name"]) == ("v2 at r2", None)
+    base = _schema_plan.level3(facts(**NO_CODE, path__target_heads=[], path__base=True))
+    assert base["to"]["name"] == "v2 at base (no revision at all)"
+
+
+def test_whether_what_is_checked_out_serves():
+    assert _schema_plan.level3(facts())["serving"]
+    assert not _schema_plan.level3(facts(backend__running=False))["serving"]
+    assert not _plan.level1(facts(backend__serving_since=900.0))["serving"]
+
+
 def test_what_was_accepted_before_is_kept_in_what_to_type():
     changes = {"path__path": [EMPTY, {**EMPTY, "revision": "r0"}], "settings__accept_irreversible": ["r0"]}
     (found,) = _schema_plan.level3(facts(**changes))["refusals"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _summary
 
-PLAN = {"from": {"name": "v2"}, "to": {"name": "v1"}}
+PLAN = {"from": {"name": "v2"}, "to": {"name": "v1"}, "serving": True}
 
 
 def failure(act, message="it broke", host="app"):
@@ -36,7 +36,9 @@ def outcome(*failures, **facts):
 def test_what_a_run_came_to(failures, facts, name, serves, close):
     found = outcome(*map(failure, failures), **facts)
     assert (found["outcome"], found["serves"], found["close"]) == (name, serves, close)
-    assert (found["run_id"], found["from"], found["to"]) == ("r1", "v2", "v1")
+    # An undo leads the other way round.
+    ends = ("v1", "v2") if facts.get("resumed") else ("v2", "v1")
+    assert (found["run_id"], found["from"], found["to"]) == ("r1", *ends)
     if failures:
         assert "it broke" in found["message"]
     assert all(isinstance(line, str) and "\n" not in line for line in _summary.lines(found))
@@ -232,7 +234,85 @@ def test_of_several_hosts_one_that_is_undone_does_not_hide_a_failure():
 def test_a_plan_says_how_to_agree_to_it_and_how_to_do_it():
     facts = {"level": "level3", "check_mode": True, "plans": True, "failures": [], "plan": {"from": {"name": "v2"}}}
     outcome = _summary.outcome({**facts, "finished": None})
-    assert outcome["outcome"] == "planned" and outcome["serves"] == "v2"
+    assert (outcome["outcome"], outcome["serves"], outcome["checked_out"]) == ("planned", None, "v2")
     assert any("plan.yml" in text and "approve_as=" in text for text in outcome["next"])
     assert any("level3.yml" in text for text in outcome["next"])
     assert _summary.outcome({**facts, "plans": False, "finished": None})["next"] == ["run it without --check"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "facts"),
+    [(["check"], {}), (["prepare"], {"pending": []}), ([], {"check_mode": True})],
+)
+def test_what_is_only_checked_out_is_not_said_to_serve(failures, facts):
+    found = outcome(*map(failure, failures), plan={**PLAN, "serving": False}, **facts)
+    assert (found["serves"], found["checked_out"]) == (None, "v2")
+    lines = _summary.lines(found)
+    assert any(line.endswith("체크아웃된 릴리스: v2") for line in lines)
+    assert not any("serves now" in line for line in lines)
+
+
+def test_a_refusal_before_anything_was_looked_at_proves_nothing():
+    found = outcome(failure("check", "There is no release v9."), plan={}, current={"tag": "v2"})
+    assert (found["serves"], found["checked_out"]) == (None, "v2")
+
+
+@pytest.mark.parametrize("facts", [{}, {"finished": {"outcome": "planned", "message": "Would drop: d."}, "plan": {}}])
+def test_a_dry_run_names_no_journal_and_how_to_do_it(facts):
+    found = outcome(check_mode=True, **facts)
+    assert (found["outcome"], found["run_dir"], found["next"]) == ("planned", None, ["run it without --check"])
+
+
+def test_an_undo_in_a_dry_run_tells_what_it_would_take_back():
+    facts = {"plan": {}, "origin": {"name": "v2"}, "target": {"name": "v1"}, "check_mode": True, "resumed": True}
+    lines = _summary.lines(
+        outcome(failure("record", "Run r1 is taken back."), pending=["database", "checkout"], **facts)
+    )
+    assert "from v1 to v2" in lines
+    assert "would take back / 되돌릴 단계: database, checkout" in lines
+    assert any("would be counted" in line for line in lines)
+    assert not any(
+        "counted" in line for line in _summary.lines(outcome(failure("record"), pending=["checkout"], **facts))
+    )
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_a_rollback_says_how_it_is_taken_back(level):
+    found = outcome(plan={**PLAN, "level": level})
+    assert found["outcome"] == "rolled_back"
+    assert found["next"][-1] == "to take it back: ansible-playbook -i INVENTORY playbooks/level3.yml -e undo=r1"
+
+
+def test_an_interrupted_run_says_what_takes_it_back():
+    again = "ansible-playbook -i INVENTORY playbooks/resume.yml -e rollback_lock_takeover="
+    assert _summary.interrupted({"app": "r1"})[-1] == f"next / 다음: {again}r1"
+    both = _summary.interrupted({"a": "r1", "b": "r2"})
+    assert both[0] == "INTERRUPTED / 중단됨"
+    assert [f"next / 다음: {again}r1 -e rollback_hosts=a", f"next / 다음: {again}r2 -e rollback_hosts=b"] == both[-2:]
+
+
+AS_PRINTED = "next: ansible-playbook -i INVENTORY playbooks/resume.yml -e x=1, see playbooks/gone.yml"
+
+
+@pytest.mark.parametrize(
+    ("inventory", "playbook", "expected"),
+    [
+        (["inventories/prod"], "playbooks/level1.yml", "-i inventories/prod playbooks/resume.yml -e x=1, see playbooks/gone.yml"),
+        (["/etc/one", "a b"], "playbooks/level1.yml", "-i /etc/one -i 'a b' playbooks/resume.yml -e x=1, see playbooks/gone.yml"),
+        (["host,"], "level1.yml", "-i host, playbooks/resume.yml -e x=1, see playbooks/gone.yml"),
+        ([], "sparklio.rollback.level1", "sparklio.rollback.resume -e x=1, see sparklio.rollback.gone"),
+    ],
+)  # fmt: skip
+def test_commands_can_be_pasted(tmp_path, inventory, playbook, expected):
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "playbooks/resume.yml").touch()
+    whole = [item if item.startswith("/") or "," in item else str(tmp_path / item) for item in inventory]
+    line = _summary.pasteable(AS_PRINTED, whole, playbook, str(tmp_path))
+    assert line == f"next: ansible-playbook {expected}"
+
+
+def test_commands_of_another_directory_are_those_of_the_playbook_that_was_typed(tmp_path):
+    (tmp_path / "x y").mkdir()
+    (tmp_path / "x y/resume.yml").touch()
+    line = _summary.pasteable(AS_PRINTED, [], str(tmp_path / "x y/level1.yml"), "/")
+    assert f"ansible-playbook '{tmp_path}/x y/resume.yml' -e" in line
