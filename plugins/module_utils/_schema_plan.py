@@ -430,7 +430,7 @@ def level3(facts: Facts) -> dict[str, Any]:
     revisions = [
         {key: item[key] for key in ("revision", "file", "title", "marks", "drops")} for item in path.get("path") or []
     ]
-    # A database that did not answer is at no revision, and a target that was not found leads nowhere: neither is the base.
+    # A database that did not answer is at no revision, a target that was not found leads nowhere: neither is the base.
     found = not nothing or not (path.get("problems") or unreachable)
     to = _end(target, path.get("target_heads"), not code, **({} if found or code else {"name": None}))
     from_ = _end(current, None if unreachable else path.get("current_heads"), not code, branch=current.get("branch"))

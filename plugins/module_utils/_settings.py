@@ -37,8 +37,8 @@ def problems(given: Mapping[str, Any], takes_back: bool) -> list[str]:
         )
     if given.get("leftover"):
         found.append(
-            f"-e takes name=value, and this is left over: {given['leftover']}. A value with blanks wants quotes inside of "
-            "quotes, such as -e 'backup_message=\"the new editor\"'; around the = there are none."
+            f"-e takes name=value, and this is left over: {given['leftover']}. A value with blanks wants quotes inside "
+            "of quotes, such as -e 'backup_message=\"the new editor\"'; around the = there are none."
         )
     for name, choices in _CHOICES.items():
         if given.get(name) is not None and given[name] not in choices:
@@ -55,12 +55,12 @@ def problems(given: Mapping[str, Any], takes_back: bool) -> list[str]:
         found.append(f"Given are {' and '.join(named)}, and each is a run of its own. Leave out all but one.")
     elif runs and not takes_back:
         found.append(
-            f"{runs[0]} is for the playbook of Level 3, whatever the level of that run was: ansible-playbook -i INVENTORY "
-            f"playbooks/level3.yml -e {runs[0]}={given[runs[0]]}"
+            f"{runs[0]} is for the playbook of Level 3, whatever the level of that run was: ansible-playbook -i "
+            f"INVENTORY playbooks/level3.yml -e {runs[0]}={given[runs[0]]}"
         )
     if len(targets) > 1:
         found.append(
-            "Name one target: target_tag for the schema and the code, or target_revision or steps for the schema alone. "
-            f"Given are {' and '.join(targets)}."
+            "Name one target: target_tag for the schema and the code, or target_revision or steps for the schema "
+            f"alone. Given are {' and '.join(targets)}."
         )
     return found

@@ -69,8 +69,8 @@ def lines(outcome: Mapping[str, Any]) -> list[str]:
 
     Args:
         outcome: ``outcome``, ``level``, ``from`` and ``to`` (names), ``serves`` (what serves now, None when that was
-            not proven), ``checked_out`` (what the tree is at, where no more is known), ``seconds`` (of each act), ``verdicts``, ``message``, ``run_id``, ``run_dir``,
-            ``branch``, ``next``; or what an assessment came to.
+            not proven), ``checked_out`` (what the tree is at, where no more is known), ``seconds`` (of each act),
+            ``verdicts``, ``message``, ``run_id``, ``run_dir``, ``branch``, ``next``; or what an assessment came to.
     """
     if outcome.get("level") == "assess":
         return assessment(outcome)
@@ -156,7 +156,7 @@ def interrupted(runs: Mapping[str, str]) -> list[str]:
     one = len(runs) == 1
     return [
         "INTERRUPTED / 중단됨",
-        "why: it was ended from outside. What it had begun can go on for a while on the host, and nothing was taken back",
+        "why: it was ended from outside. What it had begun can go on there for a while, and nothing was taken back",
         "next / 다음: this takes back what it changed, and gives its lock back / 변경 사항을 되돌리고 잠금을 해제:",
         *(f"next / 다음: {again}{run}" + ("" if one else f" -e rollback_hosts={host}") for host, run in runs.items()),
     ]
@@ -171,10 +171,12 @@ def pasteable(line: str, inventory: Sequence[str], playbook: str, here: str) -> 
         playbook: the playbook as it was typed, a path or a name such as ``sparklio.rollback.level1``.
         here: the current directory.
     """
-    near = [os.path.relpath(item, here) if "," not in item else item for item in inventory]
-    near = [item if not item.startswith("..") else whole for item, whole in zip(near, inventory)]
-    given = "".join(f"-i {shlex.quote(item)} " for item in near)
-    line = line.replace("-i INVENTORY ", given)
+
+    def near(item: str) -> str:
+        path = item if "," in item else os.path.relpath(item, here)
+        return item if path.startswith("..") else path
+
+    line = line.replace("-i INVENTORY ", "".join(f"-i {shlex.quote(near(item))} " for item in inventory))
 
     def named(match: re.Match[str]) -> str:
         if playbook.startswith("sparklio.rollback."):

@@ -335,7 +335,8 @@ class Switch:
         except (PostgresError, OSError, ValueError) as second:
             why = str(exc) if isinstance(exc, Exception) else "it was ended from outside"
             raise NotTakenBack(
-                f"{why}; and what was begun could not be taken back: {second}. Next: ansible-playbook -i INVENTORY playbooks/resume.yml"
+                f"{why}; and what was begun could not be taken back: {second}. Next: "
+                "ansible-playbook -i INVENTORY playbooks/resume.yml"
             ) from exc
 
     def go(self, admin: databases.Databases, steps: Any, detail: dict[str, Any], settings: dict) -> dict[str, Any]:
@@ -442,18 +443,19 @@ class Switch:
                 open_ = session.json(_readiness.sessions([int(session.ask("SELECT pg_backend_pid()"))]))
         except PostgresError as exc:
             return f"not known: {exc}"
-        longest = sorted(
-            (item for item in open_ if item["transaction_seconds"] is not None),
-            key=lambda item: -item["transaction_seconds"],
-        )
-        return (
-            ", ".join(
-                f"process {item['pid']} of {item['user']} ({item['application'] or 'no name'}, {item['state']}, "
-                f"{item['transaction_seconds']:.0f} s)"
-                for item in longest[:3]
+        # Of another role's session an ordinary user is told no more than that it is there.
+        at_work = [item for item in open_ if item["transaction_seconds"] is not None or item["state"] is None]
+        at_work.sort(key=lambda item: item["transaction_seconds"] or 0, reverse=True)
+        names = [
+            f"process {item['pid']} of {item['user']} "
+            + (
+                "(what it does may not be seen)"
+                if item["state"] is None
+                else f"({item['application'] or 'no name'}, {item['state']}, {item['transaction_seconds']:.0f} s)"
             )
-            or "nobody any more"
-        )
+            for item in at_work[:3]
+        ]
+        return ", ".join(names) or "nobody any more"
 
     @staticmethod
     def whole(detail: dict[str, Any]) -> None:

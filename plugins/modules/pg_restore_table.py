@@ -168,7 +168,8 @@ def find_artifact(backups: str, point_id: str) -> str:
         raise Refused(str(exc)) from exc
     if kept is None:
         raise NoDatabase(
-            f"restore point {point_id} holds no database; list them: ansible-playbook -i INVENTORY playbooks/restore_points.yml"
+            f"restore point {point_id} holds no database; list them: ansible-playbook -i INVENTORY "
+            "playbooks/restore_points.yml"
         )
     path = os.path.join(place, kept["path"])
     try:

@@ -858,8 +858,19 @@ def test_in_place_it_lets_others_go_first_and_tries_again(app):
     with app.cluster.session("shop") as reader:
         reader.ask("BEGIN")
         reader.ask("SELECT count(*) FROM learnings")
-        failed = in_place(app, fails=True, lock_deadline=3)
-        assert "lock timeout" in failed["msg"] and "tries" in failed["msg"]
+        other = f"longest at work: process {reader.ask('SELECT pg_backend_pid()')} of "
+        seen, over, progress = [], threading.Event(), app.root / "progress"
+
+        def watch():
+            while not over.wait(0.02):
+                if progress.exists():
+                    seen.append(json.loads(progress.read_text()).get("at") or "")
+
+        threading.Thread(target=watch, daemon=True).start()
+        failed = in_place(app, fails=True, lock_deadline=3, progress=str(progress))
+        over.set()
+        assert "lock timeout" in failed["msg"] and "tries" in failed["msg"] and other in failed["msg"]
+        assert any(text.startswith("waiting for a lock, ") and other in text for text in seen)
         reader.ask("SELECT count(*) FROM users")
     assert app.heads() == ["r2_learnings"]
     assert in_place(app)["tries"] == 1

@@ -7,7 +7,6 @@ from ansible import constants as C
 from ansible_collections.sparklio.rollback.plugins.callback import summary
 from ansible_collections.sparklio.rollback.plugins.module_utils import _assess, _summary
 
-
 LOCK = "sparklio.rollback.run_lock"
 
 

@@ -291,15 +291,16 @@ def test_an_interrupted_run_says_what_takes_it_back():
     assert [f"next / 다음: {again}r1 -e rollback_hosts=a", f"next / 다음: {again}r2 -e rollback_hosts=b"] == both[-2:]
 
 
+FROM_HERE = "playbooks/resume.yml -e x=1, see playbooks/gone.yml"
 AS_PRINTED = "next: ansible-playbook -i INVENTORY playbooks/resume.yml -e x=1, see playbooks/gone.yml"
 
 
 @pytest.mark.parametrize(
     ("inventory", "playbook", "expected"),
     [
-        (["inventories/prod"], "playbooks/level1.yml", "-i inventories/prod playbooks/resume.yml -e x=1, see playbooks/gone.yml"),
-        (["/etc/one", "a b"], "playbooks/level1.yml", "-i /etc/one -i 'a b' playbooks/resume.yml -e x=1, see playbooks/gone.yml"),
-        (["host,"], "level1.yml", "-i host, playbooks/resume.yml -e x=1, see playbooks/gone.yml"),
+        (["inventories/prod"], "playbooks/level1.yml", f"-i inventories/prod {FROM_HERE}"),
+        (["/etc/one", "a b"], "playbooks/level1.yml", f"-i /etc/one -i 'a b' {FROM_HERE}"),
+        (["host,"], "level1.yml", f"-i host, {FROM_HERE}"),
         ([], "sparklio.rollback.level1", "sparklio.rollback.resume -e x=1, see sparklio.rollback.gone"),
     ],
 )  # fmt: skip
