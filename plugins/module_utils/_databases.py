@@ -13,7 +13,7 @@ from ansible_collections.sparklio.rollback.plugins.module_utils._content_manifes
     identifier,
     literal,
 )
-from ansible_collections.sparklio.rollback.plugins.module_utils._readiness import CLIENTS
+from ansible_collections.sparklio.rollback.plugins.module_utils._readiness import IN_THE_WAY
 
 _MOST_NAME = 63
 #: Comments on databases of ours. Without one of them nothing is ever dropped.
@@ -240,19 +240,15 @@ def allow(name: str, connects: bool) -> str:
     return f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS {'true' if connects else 'false'}"
 
 
-#: Those that write what a subscription brings; they come again by themselves while the database lets them in.
-_WORKERS = "a.backend_type LIKE 'logical replication%'"
-
-
 def _others(name: str, but: int) -> str:
-    return f"a.datname = {literal(name)} AND a.pid NOT IN (pg_backend_pid(), {int(but)}) AND ({CLIENTS} OR {_WORKERS})"
+    return f"a.datname = {literal(name)} AND a.pid NOT IN (pg_backend_pid(), {int(but)}) AND {IN_THE_WAY}"
 
 
 def sessions(name: str, but: int = 0) -> str:
-    """Client sessions of a database, without one of ours. Workers of the server's own go by themselves."""
+    """Whoever is in a database, without one of ours, and what it is called."""
     return f"""
-SELECT coalesce(jsonb_agg(jsonb_build_object('pid', a.pid, 'user', a.usename, 'application', a.application_name,
-    'state', a.state)), '[]')
+SELECT coalesce(jsonb_agg(jsonb_build_object('pid', a.pid, 'user', a.usename,
+    'application', coalesce(nullif(a.application_name, ''), a.backend_type, 'no name'), 'state', a.state)), '[]')
 FROM pg_catalog.pg_stat_activity a
 WHERE {_others(name, but)}"""
 
@@ -263,14 +259,23 @@ SELECT count(pg_terminate_backend(a.pid)) FROM pg_catalog.pg_stat_activity a
 WHERE {_others(name, but)}"""
 
 
-def copy(live: str, candidate: str, owner: str, number: int) -> str:
+def collation_version(live: str) -> str:
+    """The question which version of its collation a database was made with, from PostgreSQL 15 on; else nothing."""
+    return f"SELECT datcollversion FROM pg_catalog.pg_database WHERE datname = {literal(live)}"
+
+
+def copy(live: str, candidate: str, owner: str, number: int, collation: str = "") -> str:
     """The statement that copies a database.
 
     Args:
         number: version number of the server. From 15 on the files are copied, which takes less time than to log them.
+        collation: version of the collation that it was made with. Where the system provides another one by now, the
+            server copies it only with this word; the copy is as right or wrong as what it is copied from.
     """
     strategy = " STRATEGY file_copy" if number >= 150000 else ""
-    return f"CREATE DATABASE {identifier(candidate)} OWNER {identifier(owner)} TEMPLATE {identifier(live)}{strategy}"
+    version = f" COLLATION_VERSION {literal(collation)}" if collation else ""
+    names = f"{identifier(candidate)} OWNER {identifier(owner)} TEMPLATE {identifier(live)}"
+    return f"CREATE DATABASE {names}{strategy}{version}"
 
 
 def comment(name: str, text: str | None) -> str:

@@ -66,9 +66,13 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'p', 'm', 'f') AND {OUR_RELATIONS}
 """
 
-#: Which sessions of pg_stat_activity (as ``a``) are clients'. Whoever may not see another role's session sees neither
-#: what kind it is nor what it does; background processes that are hidden so have no user.
-CLIENTS = "coalesce(a.backend_type, 'client backend') IN ('client backend', 'walsender') AND a.usesysid IS NOT NULL"
+#: Which processes of pg_stat_activity (as ``a``) don't let a database be copied or renamed until they are ended: those
+#: of clients, and of extensions and subscriptions, which have a user too. The server's own go by themselves. Whoever
+#: may not see another role's session sees neither what kind it is nor what it does.
+IN_THE_WAY = (
+    "a.usesysid IS NOT NULL "
+    "AND coalesce(a.backend_type, 'client backend') NOT IN ('autovacuum worker', 'parallel worker')"
+)
 
 
 def _pids(pids: Iterable[int]) -> str:
@@ -86,7 +90,7 @@ SELECT coalesce(jsonb_agg(jsonb_build_object(
         ELSE pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE') END
     ) ORDER BY a.pid), '[]')
 FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
-WHERE a.datname = current_database() AND {CLIENTS} AND a.pid NOT IN ({_pids(but)})
+WHERE a.datname = current_database() AND {IN_THE_WAY} AND a.pid NOT IN ({_pids(but)})
 """
 
 
@@ -122,7 +126,7 @@ FROM (
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
     AND l.pid NOT IN ({_pids(but)}) GROUP BY l.pid
 ) AS held JOIN pg_catalog.pg_stat_activity a ON a.pid = held.pid
-WHERE {CLIENTS} AND (held.alone OR held.version OR held.bit_by_bit AND ({_BIT_BY_BIT}))
+WHERE {IN_THE_WAY} AND (held.alone OR held.version OR held.bit_by_bit AND ({_BIT_BY_BIT}))
 """
 
 

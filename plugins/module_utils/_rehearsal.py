@@ -70,15 +70,15 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OUR_RELATIONS}
 """
 
 
-#: Which tables lose rows when another one does: each the table that refers, and the one that it refers to. What is set
-#: to null or to a default instead stays a row.
+#: Which tables lose rows when another one does, or values, where a key is set to null or to a default: each the table
+#: that refers, the one that it refers to, and whether whole rows go.
 CASCADES = """
-SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(n.nspname || '.' || c.relname, rn.nspname || '.' || r.relname)),
-    '[]')
+SELECT coalesce(jsonb_agg(DISTINCT jsonb_build_array(n.nspname || '.' || c.relname, rn.nspname || '.' || r.relname,
+    k.confdeltype = 'c')), '[]')
 FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_class r ON r.oid = k.confrelid JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace
-WHERE k.contype = 'f' AND k.confdeltype = 'c'
+WHERE k.contype = 'f' AND k.confdeltype IN ('c', 'n', 'd')
 """
 
 
@@ -159,7 +159,7 @@ def may_change(
     version_table: str = "public.alembic_version",
     planned: Iterable[Mapping[str, Any]] = (),
     tables: Iterable[str] = (),
-    cascades: Iterable[Sequence[str]] = (),
+    cascades: Iterable[Sequence[Any]] = (),
 ) -> list[str]:
     """Tables whose number of rows may be another one afterwards.
 
@@ -174,17 +174,40 @@ def may_change(
     changed = list(changed)
     names = {item["table"] for item in changed if item["what"] != "changed" or item["rows"] != item["rows_after"]}
     names |= {item["to"] for item in changed if item["what"] == "renamed"}
+    return sorted({*names, *_losing(changed, planned, tables, cascades), version_table})
+
+
+def may_lose(
+    changed: Iterable[Mapping[str, Any]],
+    planned: Iterable[Mapping[str, Any]],
+    tables: Iterable[str],
+    cascades: Iterable[Sequence[Any]],
+) -> list[str]:
+    """Tables that stay and may lose rows, or the values of a key. Arguments as ``may_change`` takes them."""
+    cascades = list(cascades)
+    losing = _losing(changed, planned, tables, cascades)
+    return sorted(losing | {table for table, referred, _whole in cascades if referred in losing})
+
+
+def _losing(
+    changed: Iterable[Mapping[str, Any]],
+    planned: Iterable[Mapping[str, Any]],
+    tables: Iterable[str],
+    cascades: Iterable[Sequence[Any]],
+) -> set[str]:
+    """Tables that stay and may lose rows."""
     emptied = {item["table"] for item in planned if item["kind"] == "rows" and item["table"]}
     losing = {name for name in tables if {name, name.rpartition(".")[2]} & emptied}
     # Of a table that is dropped whole, the key goes and not the rows that have it.
     losing |= {item["table"] for item in changed if item["what"] != "dropped" and item["rows_after"] < item["rows"]}
-    return sorted({*names, *_with_cascades(losing, cascades), version_table})
+    return _with_cascades(losing, cascades)
 
 
-def _with_cascades(losing: Iterable[str], cascades: Iterable[Sequence[str]]) -> set[str]:
+def _with_cascades(losing: Iterable[str], cascades: Iterable[Sequence[Any]]) -> set[str]:
     referring: dict[str, set[str]] = {}
-    for table, referred in cascades:
-        referring.setdefault(referred, set()).add(table)
+    for table, referred, whole in cascades:
+        if whole:
+            referring.setdefault(referred, set()).add(table)
     found: set[str] = set()
     left = set(losing)
     while left:
@@ -196,7 +219,7 @@ def _with_cascades(losing: Iterable[str], cascades: Iterable[Sequence[str]]) -> 
 def surprises(
     changed: Iterable[Mapping[str, Any]], planned: Iterable[Mapping[str, Any]], accepted: Iterable[str]
 ) -> list[str]:
-    """What the rehearsal lost although no revision's source names it.
+    """What the rehearsal lost although no revision's source names it: tables, columns, and tables that lost rows.
 
     Args:
         changed: as ``changed_tables`` returns them.
@@ -204,9 +227,11 @@ def surprises(
             means that a name is made at run time, so that everything may be meant.
         accepted: names that somebody has agreed to, ``table`` or ``table.column``.
     """
-    losing = [item for item in planned if item["kind"] in ("table", "column", "schema")]
-    if any(item["name" if item["kind"] == "schema" else "table"] is None for item in losing):
+    losing = [item for item in planned if item["kind"] in ("table", "column", "schema", "rows")]
+    unnamed = {item["kind"] for item in losing if item["name" if item["kind"] == "schema" else "table"] is None}
+    if unnamed - {"rows"}:
         return []
+    emptied = {item["table"] for item in losing if item["kind"] == "rows"}
     tables = {item["table"] for item in losing if item["kind"] == "table"}
     columns = {(item["table"], item["name"]) for item in losing if item["kind"] == "column"}
     schemas = {item["name"] for item in losing if item["kind"] == "schema"}
@@ -231,6 +256,10 @@ def surprises(
             for column in item.get("columns", [])
             if not any(named(name, column) for name in names)
         ]
+        fewer = item["what"] != "dropped" and item.get("rows_after", 0) < item.get("rows", 0)
+        told = any({name, name.rpartition(".")[2]} & emptied or named(name, None) for name in names)
+        if fewer and not unnamed and not told:
+            found.append(item["table"])
     return found
 
 

@@ -133,6 +133,15 @@ def recursive(alembic_ini: str) -> bool:
     return _section(alembic_ini).get("recursive_version_locations", "").strip().lower() in ("true", "1", "yes", "on")
 
 
+def _resolve(location: str, backend: str) -> str:
+    return posixpath.normpath(posixpath.join(backend, location.strip().replace("%(here)s", ".")))
+
+
+def script_location(alembic_ini: str, backend: str) -> str:
+    """Return the directory of ``env.py``, relative to the repository's root. Arguments as ``version_directories``."""
+    return _resolve(_section(alembic_ini).get("script_location", "alembic"), backend)
+
+
 def version_directories(alembic_ini: str, backend: str) -> list[str]:
     """Return the directories that hold revision files, relative to the repository's root.
 
@@ -143,18 +152,10 @@ def version_directories(alembic_ini: str, backend: str) -> list[str]:
     Source: Alembic's documentation, "Tutorial: Editing the .ini File" (script_location, version_locations).
     """
     section = _section(alembic_ini)
-
-    def resolve(location: str) -> str:
-        location = location.strip().replace("%(here)s", ".")
-        return posixpath.normpath(posixpath.join(backend, location))
-
-    script = resolve(section.get("script_location", "alembic"))
     locations = section.get("version_locations", "").strip()
     if not locations:
-        return [posixpath.join(script, "versions")]
+        return [posixpath.join(script_location(alembic_ini, backend), "versions")]
     for separator in ("\n", ";", ",", ":"):
         locations = locations.replace(separator, " ")
-    return [
-        resolve(part.replace("%(script_location)s", section.get("script_location", "alembic")))
-        for part in locations.split()
-    ]
+    script = section.get("script_location", "alembic")
+    return [_resolve(part.replace("%(script_location)s", script), backend) for part in locations.split()]

@@ -15,7 +15,9 @@ def verdicts(counted: Mapping[str, Any], before: Mapping[str, int | None] | None
 
     Args:
         counted: ``rows`` (None for a table that does not exist) and ``rows_error``, as alembic_info returns them.
-        before: rows of each table before the change. A table that it does not name is only looked for.
+        before: rows of each table before the change. A table that it does not name is only looked for. Fewer rows are
+            no pass, and critical where more than half of them are gone: what a schema rollback leaves of each table is
+            compared to the row while nobody can write, which these counts can't be.
     """
     rows = counted.get("rows") or {}
     if not rows:
@@ -40,7 +42,10 @@ def _judge(table: str, rows: Mapping[str, int | None], before: int | None, why: 
     if before is None:
         return verdict("pass", _rows(now))
     if now < before:
-        return verdict("fail", f"{_rows(now)}, {before - now} fewer than before")
+        # People delete things all the time, and a run takes minutes. It is another matter when most of a table is gone.
+        most = before - now > before / 2
+        why = "" if most else ": some that users deleted meanwhile, or look what became of them"
+        return verdict("fail", f"{_rows(now)}, {before - now} fewer than before{why}", critical=most)
     return verdict("pass", f"{_rows(now)}, before {before}")
 
 

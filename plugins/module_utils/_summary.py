@@ -202,7 +202,8 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         facts: ``level``, ``check_mode``, ``plans`` (whether there was only a plan to make), ``failures`` (each
             ``host``, ``act``, ``task``, ``message``), ``finished`` (``outcome`` and ``message`` of a run that ended
             early, or None), ``undone`` (True, False, or None when
-            nothing was taken back), ``undo_failure``, ``pending`` (names of steps), ``on_failure``, ``resumed``,
+            nothing was taken back), ``undo_failure``, ``started_again`` (whether what was stopped for the undo serves
+            again), ``pending`` (names of steps), ``on_failure``, ``resumed``,
             ``current`` (the release found at the start), ``plan``,
             ``run`` (``id``, ``dir``), ``branch``, ``restore_point`` (where what was there before is kept),
             ``seconds``, ``verdicts``, ``verdict``, ``undo_verdicts``.
@@ -313,7 +314,8 @@ def outcome(facts: Mapping[str, Any]) -> dict[str, Any]:
         result.update(
             outcome="failed",
             message=f"{after} failed in act {act}{where}: {why} The way back to {before} failed too: "
-            f"{facts.get('undo_failure')}",
+            f"{facts.get('undo_failure')}"
+            + (" The backend was started again, as it was before that." if facts.get("started_again") else ""),
             next=[
                 "mend what is named above, then: ansible-playbook -i INVENTORY playbooks/resume.yml",
                 "and prove it: ansible-playbook -i INVENTORY playbooks/validate.yml",

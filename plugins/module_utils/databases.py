@@ -69,7 +69,8 @@ class Databases:
     def copy(self, name: str, owner: str, mark: str, seconds: float) -> None:
         number = self.server["number"]
         try:
-            self.session.ask(_databases.copy(self.live, name, owner, number), seconds)
+            collation = self.session.ask(_databases.collation_version(self.live)) if number >= 150000 else ""
+            self.session.ask(_databases.copy(self.live, name, owner, number, collation), seconds)
         except PostgresError as exc:
             raise PostgresError(f"{self.live} can't be copied: {exc}", exc.state) from exc
         self.session.ask(_databases.comment(name, mark))

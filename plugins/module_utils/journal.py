@@ -182,21 +182,22 @@ class State:
             raise RunError(f"Run {run_id} ended as {outcome}: there is nothing of it to undo.")
         if not _journal.pending(records):
             raise RunError(f"Run {run_id} changed nothing that could be undone.")
-        purged = [
-            later
-            for later in runs
-            if later > run_id
-            and any(record["event"] == "purged" and record.get("run") == run_id for record in self.read(later))
-        ]
-        if purged:
+        purged = {
+            str(record.get("run")): run for run in runs for record in self.read(run) if record["event"] == "purged"
+        }
+        if run_id in purged:
             raise RunError(
-                f"What run {run_id} put aside was purged by run {purged[-1]}: there is nothing to go back to but its "
-                "restore point."
+                f"What run {run_id} put aside was purged by run {purged[run_id]}: there is nothing to go back to but "
+                "its restore point."
             )
+        # One that was purged can't be undone first, and what this one put aside is found whatever came after it.
         later = [
             item["run_id"]
             for item in self.summaries()
-            if item["run_id"] > run_id and item["outcome"] in _journal.STANDING and item["pending"]
+            if item["run_id"] > run_id
+            and item["outcome"] in _journal.STANDING
+            and item["pending"]
+            and item["run_id"] not in purged
         ]
         if later:
             raise RunError(

@@ -16,11 +16,13 @@ class Tree(NamedTuple):
 
     Attributes:
         directories: where Alembic looks for them, relative to the clone.
+        script_location: where ``env.py`` is.
         sources: the text of each Python file there, by its path.
         blobs: the git blob of each, by its path.
     """
 
     directories: tuple[str, ...]
+    script_location: str
     sources: dict[str, str]
     blobs: dict[str, str]
 
@@ -43,7 +45,8 @@ def read(repo: Repository, commit: str, backend: str) -> Tree | None:
             if path.endswith(".py") and (recursive or posixpath.dirname(path) == directory):
                 blobs[path] = blob
     texts = repo.contents(blobs.values())
-    return Tree(tuple(directories), {path: texts[blob] for path, blob in blobs.items()}, blobs)
+    script = _revisions.script_location(ini, backend)
+    return Tree(tuple(directories), script, {path: texts[blob] for path, blob in blobs.items()}, blobs)
 
 
 def parse(tree: Tree | None) -> tuple[list[_revisions.Revision], list[_revisions.RevisionError]]:

@@ -243,16 +243,16 @@ def uncommitted(repo: Repository, side: Side) -> list[dict[str, str]]:
     """A problem where the files that would run are not those that were read: changed, or not known to git."""
     if side.tree is None or side.commit != repo.commit_of("HEAD"):
         return []
-    output = repo.run(
-        "status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", *side.tree.directories
-    )
+    # env.py runs around each of them.
+    places = {*side.tree.directories, side.tree.script_location}
+    output = repo.run("status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", *sorted(places))
     names = sorted(entry[3:] for entry in output.split("\0") if entry.endswith(".py"))
     if not names:
         return []
     return [
         problem(
             "uncommitted",
-            f"Revision files are not as they were committed: {', '.join(names)}",
+            f"Revision files, or env.py, are not as they were committed: {', '.join(names)}",
             "Commit them, or move them away: what would run is not what was read",
         )
     ]

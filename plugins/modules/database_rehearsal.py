@@ -158,6 +158,14 @@ may_change:
   type: list
   elements: str
   sample: [public.alembic_version, public.brand_learnings]
+may_lose:
+  description: >-
+    Tables that stay and may lose rows, or the values of a key by C(ON DELETE SET NULL) or C(SET DEFAULT). A downgrade
+    in place copies them aside.
+  returned: success
+  type: list
+  elements: str
+  sample: [public.brands, public.assets]
 version_table:
   description: The table in which Alembic keeps its revisions, as env.py configures it, with its schema.
   returned: success
@@ -240,6 +248,7 @@ class Rehearsal:
             "dropped": [],
             "tables": [],
             "may_change": [],
+            "may_lose": [],
             "version_table": "",
             "drift": [],
             "known": [],
@@ -368,6 +377,7 @@ class Rehearsal:
         # A revision can make a key as well as drop one.
         cascades = [*self.cascades, *session.json(_rehearsal.CASCADES, self.left())]
         result["may_change"] = _rehearsal.may_change(result["tables"], version, planned, kept, cascades)
+        result["may_lose"] = _rehearsal.may_lose(result["tables"], planned, kept, cascades)
 
     def drift(
         self, place: scratch.Scratch, who: dict[str, Any], before: Sequence[str], after: Sequence[str]

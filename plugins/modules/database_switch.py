@@ -671,13 +671,14 @@ class Switch:
     def fill(self, admin: databases.Databases, detail: dict, server: dict, settings: dict, kept: dict) -> None:
         """Make the new database of the dump, with owners and rights, and compare it with what was kept."""
         name, owner = detail["candidate"], detail["owner"]
+        who = (self.params, self.tools, self.target)
         admin.session.ask(_postgres.create_scratch(name, owner, settings), 300)
         admin.session.ask(_databases.comment(name, _databases.CANDIDATE.format(run=self.params["run_id"])))
         admin.run(_postgres.settings_statements(name, {**settings, "comment": None}))
         program = f"{self.tools.for_server(server).directory}/pg_restore"
         postgres.pipe(
             [program, "--no-subscriptions", "-f", "-", os.path.join(detail["dump"], "dump")],
-            *postgres.admin_psql(self.params, self.tools, self.target, name),
+            *postgres.admin_psql(*who, name),
             self.deadline,
             server["number"],
         )
@@ -688,6 +689,11 @@ class Switch:
         differs = _content_manifest.differences(kept, now)
         if differs:
             raise PostgresError(f"the restored database is not what was kept: {'; '.join(differs[:5])}")
+        # A dump holds no statistics, and without them the first queries are planned blindly.
+        self.say("gathering the statistics of the restored database")
+        # They are no condition of serving.
+        with contextlib.suppress(PostgresError), postgres.admin_session(*who, name) as inside:
+            inside.ask("ANALYZE", self.left())
 
     def shut(self, admin: databases.Databases, detail: dict[str, Any]) -> tuple[int, list[str]]:
         """Close what serves. Returns how many sessions were ended, and what was written to it.

@@ -459,6 +459,21 @@ def test_rows_that_go_along_by_a_key_may_come_before_the_switch(app, action, pas
         assert app.sql("SELECT (SELECT count(*) FROM users) || ' ' || count(*) FROM learnings") == "200 200"
 
 
+@pytest.mark.parametrize("accepted", [False, True])
+def test_rows_that_go_by_a_cascade_have_to_be_agreed_to(app, accepted):
+    app.sql(
+        "ALTER TABLE learnings DROP CONSTRAINT learnings_user_id_fkey;"
+        "ALTER TABLE learnings ADD FOREIGN KEY (user_id) REFERENCES users ON DELETE CASCADE"
+    )
+    text = "op.execute('DELETE FROM users WHERE id < 9')\nop.drop_column('users', 'profile')"
+    app.revision("r2_learnings", revision("r2_learnings", "r1_users", LEARNINGS, text))
+    planned = [{"kind": "rows", "table": "users", "name": None}, DROPS[0]]
+    result = rehearse(app, planned=planned, build=None, accepted=["learnings"] if accepted else [])
+    assert result["verdict"] == ("pass" if accepted else "fail"), result["evidence"]
+    assert accepted or "it loses what no revision names: public.learnings" in result["evidence"]
+    assert result["may_lose"] == ["public.learnings", "public.users"]
+
+
 def test_in_place_what_is_copied_aside_is_rehearsed_too(app):
     result = rehearse(app, mode="in_place")
     assert result["verdict"] == "pass", result["evidence"]

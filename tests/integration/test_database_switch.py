@@ -788,6 +788,14 @@ def flip(app: Application) -> str:
     return item["path"]
 
 
+def test_a_database_whose_collation_has_another_version_by_now_is_copied(app):
+    """As after an upgrade of the operating system, which the server only warns of until somebody copies it."""
+    app.cluster.sql("UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'shop'")
+    switch(app)
+    assert app.heads() == ["r1_users"]
+    assert app.cluster.sql("SELECT datcollversion FROM pg_database WHERE datname = 'shop'") == "1.0"
+
+
 def test_in_place_it_keeps_what_it_drops_in_the_same_transaction(app):
     learnings = app.sql("SELECT count(*), sum(hashtext(t::text)) FROM learnings t")
     profiles = app.sql("SELECT sum(hashtext(id || profile::text)) FROM users")
@@ -811,6 +819,8 @@ def test_in_place_it_is_taken_back_by_restoring_the_dump_into_a_new_database(app
         assert result["written_since"] == ["users: 1 inserted"]
         assert state(app) == before and app.heads() == ["r2_learnings"]
         assert app.databases() == {"shop": True, f"shop_undone_{STAMP}": False}
+        # A dump holds no statistics.
+        assert app.sql("SELECT count(*) > 0 FROM pg_statistic WHERE starelid = 'users'::regclass") == "t"
         assert app.sql("SELECT has_table_privilege('reader_of_shop', 'users', 'SELECT')") == "t"
         assert "5MB" in app.cluster.sql(
             "SELECT setconfig FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = 'shop'"

@@ -66,6 +66,11 @@ def test_what_is_copied_aside_is_what_was_rehearsed_or_else_what_the_source_name
     rehearsal = {"may_change": [], "tables": tables}
     rehearsed = [{"table": "public.gone", "column": None}, {"table": "public.users", "column": "profile"}]
     assert made(template, alembic_downgrade_path=path, alembic_downgrade_rehearsal=rehearsal) == [*rehearsed, *ROWS]
+    # With the tables that may lose rows by a key, although the rehearsal met none.
+    losing = {**rehearsal, "may_lose": ["public.assets"]}
+    assert made(template, alembic_downgrade_path=path, alembic_downgrade_rehearsal=losing) == [
+        *rehearsed, {"table": "public.assets", "column": None}, *ROWS,
+    ]  # fmt: skip
     # The same as the rehearsal copies, which knows no more than the source.
     assert _databases.losses(DROPS) == made(template, alembic_downgrade_path=path)
 

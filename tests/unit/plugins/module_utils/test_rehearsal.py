@@ -108,11 +108,13 @@ def test_rows_that_a_revision_deletes_may_come_after_the_rehearsal():
 
 
 CASCADES = [
-    ["public.learnings", "public.users"],
-    ["app.marks", "public.learnings"],
-    ["public.users", "app.marks"],
-    ["app.marks", "app.marks"],
-    ["public.other", "public.else"],
+    ["public.learnings", "public.users", True],
+    ["app.marks", "public.learnings", True],
+    ["public.users", "app.marks", True],
+    ["app.marks", "app.marks", True],
+    ["public.other", "public.else", True],
+    ["public.notes", "public.other", False],
+    ["public.far", "public.notes", True],
 ]
 
 
@@ -131,6 +133,38 @@ def test_rows_that_refer_to_those_that_go_may_go_along(emptied, also):
     assert _rehearsal.may_change([], "z.v", planned, tables, CASCADES) == [*also, "z.v"]
     seen = [{"table": f"public.{emptied}", "what": "changed", "rows": 2, "rows_after": 1}]
     assert _rehearsal.may_change(seen, "z.v", [], tables, CASCADES) == [*also, "z.v"]
+
+
+def test_what_may_lose_rows_or_the_values_of_a_key_is_told():
+    """What a key sets to null stays a row, so that nothing goes on from there."""
+    tables = ["public.else", "public.other", "public.notes", "public.far"]
+    lost = ["public.else", "public.notes", "public.other"]
+    assert _rehearsal.may_lose([], [drop("rows", None, "else")], tables, CASCADES) == lost
+    seen = [{"table": "public.else", "what": "changed", "rows": 2, "rows_after": 1}]
+    assert _rehearsal.may_lose(seen, [], tables, CASCADES) == lost
+    assert _rehearsal.may_lose([{**seen[0], "rows_after": 3}], [], tables, CASCADES) == []
+
+
+FEWER = [
+    {"table": "public.brands", "what": "changed", "rows": 10, "rows_after": 4},
+    {"table": "public.assets", "what": "changed", "rows": 9, "rows_after": 0, "columns": ["x"]},
+    {"table": "public.users", "what": "changed", "rows": 3, "rows_after": 5},
+]
+
+
+@pytest.mark.parametrize(
+    ("planned", "accepted", "left"),
+    [
+        ([], [], ["public.brands", "public.assets.x", "public.assets"]),
+        ([("rows", None, "brands"), ("column", "x", "assets")], [], ["public.assets"]),
+        ([("rows", None, "public.brands"), ("column", "x", "assets")], ["assets"], []),
+        ([("rows", None, None), ("column", "x", "assets")], [], []),
+        ([("rows", None, None)], [], ["public.assets.x"]),
+        ([("schema", "public", None)], [], []),
+    ],
+)
+def test_rows_that_go_without_a_word_are_a_loss_too(planned, accepted, left):
+    assert _rehearsal.surprises(FEWER, [drop(*item) for item in planned], accepted) == left
 
 
 def test_with_a_table_that_is_dropped_no_rows_go_along():

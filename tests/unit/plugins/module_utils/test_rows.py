@@ -17,10 +17,10 @@ def judge(now, before=None, **more):
 
 def test_each_table_is_judged_by_what_it_held():
     now = {"users": 120, "brands": 1, "agents": None, "brand_learnings": None, "assets": 0}
-    before = {"users": 119, "brands": 2, "brand_learnings": 30, "agents": None, "workflows": 7}
+    before = {"users": 119, "brands": 3, "brand_learnings": 30, "agents": None, "workflows": 7}
     assert judge(now, before, rows_error="workflows: QueryCanceled") == [
         ("data_users", "pass", True, "120 rows, before 119"),
-        ("data_brands", "fail", True, "1 row, 1 fewer than before"),
+        ("data_brands", "fail", True, "1 row, 2 fewer than before"),
         ("data_agents", "inconclusive", False, "there is no such table"),
         ("data_brand_learnings", "fail", True, "there is no such table any more; it held 30 rows"),
         ("data_assets", "pass", True, "0 rows"),
@@ -48,3 +48,9 @@ def test_a_whole_that_passes_has_lost_nothing(now, before):
     assert {item["name"] for item in found} >= {f"data_{name}" for name, held in before.items() if held is not None}
     if _verdict.overall(found) == "pass":
         assert all((now.get(name) or 0) >= (held or 0) for name, held in before.items())
+
+
+@pytest.mark.parametrize(("now", "critical"), [(199, False), (100, False), (99, True), (0, True)])
+def test_what_users_delete_meanwhile_does_not_decide(now, critical):
+    (found,) = _rows.verdicts({"rows": {"assets": now}}, {"assets": 200})
+    assert (found["verdict"], found["critical"]) == ("fail", critical)

@@ -203,6 +203,12 @@ def test_an_undo_that_fails_is_to_be_resumed():
     assert (found["outcome"], found["close"]) == ("failed", False) and "it is gone" in found["message"]
 
 
+def test_what_was_stopped_for_an_undo_that_failed_and_serves_again_is_told():
+    failed = {**UNDOING, "undone": False, "undo_failure": "sessions did not go away"}
+    assert "started again" in outcome(failure("record"), **failed, started_again=True)["message"]
+    assert "started again" not in outcome(failure("record"), **failed, started_again=False)["message"]
+
+
 def test_an_undo_that_is_refused_changes_nothing():
     found = outcome(failure("check", "Run r1 ended as undone."), plan={}, reopened=True)
     assert (found["outcome"], found["message"]) == ("refused", "Run r1 ended as undone.")

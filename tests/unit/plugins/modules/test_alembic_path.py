@@ -211,6 +211,12 @@ def test_uncommitted_revision_files_would_run_and_are_refused(find, clone):
     assert find(commit=NEW + "~1", heads=["bb22"], revision="aa11")["problems"] == []
 
 
+def test_an_env_py_that_was_never_committed_would_run_and_is_refused(find, clone):
+    (clone.path / VERSIONS).parent.joinpath("env.py").write_text("print('other')")
+    (problem,) = find(target_commit=OLD)["problems"]
+    assert problem["code"] == "uncommitted" and problem["message"].endswith(": backend/alembic/env.py")
+
+
 def test_directories_below_count_where_alembic_looks_there(find, clone):
     ini = "[alembic]\nscript_location = alembic\nrecursive_version_locations = true\n"
     clone.commit({"backend/alembic.ini": ini, f"{VERSIONS}/below/z.py": revision("zz99", "dd44")}, "v4.0.20250117-1000")
