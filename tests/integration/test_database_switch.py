@@ -682,7 +682,7 @@ alembic.Steps.finish = crashing
     pid = str(app.cluster.data / "postmaster.pid")
     failed = switch(app, fails=True, before=crash.format(pid=pid), connect_timeout=2)["msg"]
     # Nobody knows what became of a database that can't be asked.
-    assert "may be closed" in failed and "playbooks/resume.yml takes it from there" in failed
+    assert "may be closed" in failed and "Next: ansible-playbook -i INVENTORY playbooks/resume.yml" in failed
     assert "as it was" not in failed and "revision r2_learnings failed" in failed
     app.cluster.server.stop()
     app.cluster.start()
