@@ -346,6 +346,14 @@ def test_the_plan_refuses(change, says):
     assert any(says in item["message"] for item in _config.level2(facts(**change))["refusals"])
 
 
+def test_what_pm2_has_of_the_frontend_is_refused_or_told():
+    diff = {"services": ["frontend"], "keys": {"frontend": ["API_URL", "OTHER"]}}
+    plan = _config.level2(facts(diff=diff, frontend={"running": True, "stuck": ["API_URL"], "overridden": ["OTHER"]}))
+    assert [item["code"] for item in plan["refusals"]] == ["stuck"]
+    assert "pm2 keeps API_URL for the frontend itself" in plan["refusals"][0]["message"]
+    assert plan["warnings"] == ["the frontend has OTHER from its own environment, where the files count for nothing"]
+
+
 def test_missing_variables_can_be_agreed_to_or_come_from_elsewhere():
     missing = {"diff": {"missing": [{"key": "DB", "service": "backend", "how": "x"}]}}
     assert _config.level2(facts(**missing, settings={"allow_missing": ["db"]}))["refusals"] == []
