@@ -293,10 +293,15 @@ def choose(
         group = next((item for item in groups if stamp in item["stamps"]), None)
         if group is not None:
             return {"hand_made": dict(group)}, None
-        found = next((item for item in points if item["at"] <= at and item["usable"]), None)
+        kept = [item for item in points if item["at"] <= at and item["usable"]]
+        # From its time on something else was in force.
+        found = next((item for item in kept if item["at"] == at or not _manifest.was_left(item["id"])), None)
         if found is None:
+            but = ", but for what a rollback went away from" if kept else ""
             return None, refusal(
-                "unknown", f"Nothing was kept up to {stamp} (time of the host)", there_is[0].upper() + there_is[1:]
+                "unknown",
+                f"Nothing was kept up to {stamp} (time of the host){but}",
+                there_is[0].upper() + there_is[1:],
             )
     else:
         tag = wanted["tag"]

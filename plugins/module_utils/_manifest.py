@@ -17,6 +17,8 @@ KINDS = ("deploy", "level1", "level2", "level3", "level4", "manual")
 #: In place of an id: the newest whole one that was made to go back to, not by a rollback of what it went away from.
 NEWEST = "newest"
 _TO_GO_BACK_TO = ("deploy", "manual")
+#: Levels that put other environment files in place of those that they keep. Levels 1 and 3 leave them as they are.
+_LEFT_BEHIND = ("level2", "level4")
 _ID = re.compile(rf"\d{{8}}T\d{{6}}Z-(?:{'|'.join(KINDS)})(?:-\d+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -70,6 +72,11 @@ def numbered(point_id: str) -> Iterator[str]:
 def may_be_newest(point_id: str) -> bool:
     """Whether the word ``newest`` can mean the restore point of that id, where it is whole and holds what is asked."""
     return point_id.split("-")[1] in _TO_GO_BACK_TO
+
+
+def was_left(point_id: str) -> bool:
+    """Whether the environment files of the restore point of that id are what a rollback went away from."""
+    return point_id.split("-")[1] in _LEFT_BEHIND
 
 
 def path_problem(path: Any) -> str | None:

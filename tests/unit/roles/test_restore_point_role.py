@@ -50,6 +50,11 @@ def test_only_known_parts_are_taken(name, variable):
     assert not holds(condition, **{variable: ["databse", "environment"]})
 
 
+def test_the_environment_is_kept_first():
+    assert load("restore_point/vars/main.yml")["__restore_point_parts"][0] == "environment"
+    assert load("alembic_downgrade/tasks/preserve.yml")[0]["vars"]["restore_point_parts"][0] == "environment"
+
+
 def test_a_rollback_removes_no_old_restore_point():
     when = task("restore_point/tasks/main.yml", "Remove what nobody needs any more")["when"]
     usual = load("restore_point/defaults/main.yml")["restore_point_retain"]

@@ -166,7 +166,7 @@ def test_copies_of_the_same_deploy_belong_together():
         (wanted(tag="v4.0.20250115-1430"), "20250116T000000Z-deploy"),
         (wanted(tag="v4.0.20250110-0900"), "20250115T000000Z-deploy"),
         (wanted(timestamp="20250116_120000", at=20250116), "20250116T000000Z-deploy"),
-        (wanted(timestamp="20250301_120000", at=20250301), "20250117T000000Z-level2"),
+        (wanted(timestamp="20250301_120000", at=20250301), "20250116T000000Z-deploy"),
     ],
 )
 def test_the_restore_point_is_found(given_, chosen):
@@ -224,6 +224,24 @@ def test_a_damaged_one_without_environment_files_is_passed_over():
     assert choice == {"restore_point": "20250116T000000Z-deploy"}
     choice, _refusal = _config.choose(points, [], wanted(tag="v4.0.20250115-1430"))
     assert choice == {"restore_point": "20250116T000000Z-deploy"}
+
+
+def test_a_time_means_what_was_in_force_then():
+    points = [
+        point("20250115T150000Z-level2", at=1500),
+        point("20250115T143000Z-level3", at=1430),
+        point("20250115T140000Z-deploy", at=1400),
+    ]
+
+    def at(seconds, points=points):
+        return _config.choose(points, [], wanted(timestamp="20250115_153000", at=seconds))
+
+    assert at(1530)[0] == {"restore_point": "20250115T143000Z-level3"}
+    assert at(1500)[0] == {"restore_point": "20250115T150000Z-level2"}
+    assert at(1429)[0] == {"restore_point": "20250115T140000Z-deploy"}
+    choice, refused = at(1530, points[:1])
+    assert choice is None and refused["message"].endswith(", but for what a rollback went away from")
+    assert "restore_point=20250115T150000Z-level2" in refused["cure"]
 
 
 @pytest.mark.parametrize(
