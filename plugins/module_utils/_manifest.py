@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -83,6 +84,10 @@ def path_problem(path: Any) -> str | None:
     """Why a path of a manifest may not be followed, or None. It must stay in the restore point's folder."""
     if not isinstance(path, str) or not path or "\0" in path:
         return "names a file without a path"
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return f"names the path {path!r}, which no file can have"
     if path.startswith("/") or ".." in path.split("/"):
         return f"names the path {path!r}, which lies outside of its folder"
     if posixpath.normpath(path) != path:
@@ -179,6 +184,8 @@ def decode(text: str, expected_id: str | None = None) -> dict[str, Any]:
         manifest = json.loads(text)
     except ValueError as exc:
         raise ManifestError(f"its manifest is no JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise ManifestError("its manifest is nested too deep") from exc
     return validate(manifest, expected_id)
 
 

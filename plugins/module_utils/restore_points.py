@@ -228,7 +228,7 @@ def noted(place: str) -> dict[str, str]:
             found = json.load(stream)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise RestorePointError(f"{path} can't be read ({exc})") from exc
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise RestorePointError(f"{path} does not say what lies elsewhere")

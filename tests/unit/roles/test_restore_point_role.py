@@ -69,6 +69,13 @@ def test_old_ones_are_held_where_ollama_is_not_known(hosts, away):
     assert value({"x": options}, "x", restore_point_ollama_hosts=hosts) == {"out_of_reach": away}
 
 
+def test_a_backup_does_not_fail_by_what_it_can_not_remove():
+    (outer,) = load("restore_point/tasks/retain.yml")
+    item = outer["rescue"][0]
+    facts = value(item, "ansible.builtin.set_fact", ansible_failed_result={"msg": "no"}, restore_point_warnings=["a"])
+    assert facts["restore_point_warnings"] == ["a", "old restore points could not be removed: no"]
+
+
 def test_each_host_of_a_play_begins_with_a_number_of_its_own():
     number = task("restore_point/tasks/begin.yml", "Begin | Make its directory")["sparklio.rollback.restore_point"]
     hosts = ["app1", "app2"]
