@@ -54,6 +54,10 @@ class ManifestError(Exception):
     """A manifest can't be believed. The message says what is wrong with it, and follows the restore point's name."""
 
 
+class NewerError(ManifestError):
+    """A manifest of a version that this collection does not know yet. That is no damage."""
+
+
 def is_id(text: str) -> bool:
     """Whether a text is the id of a restore point, such as ``20250115T050000Z-deploy``."""
     return _ID.fullmatch(text) is not None
@@ -108,7 +112,7 @@ def validate(manifest: Any, expected_id: str | None = None) -> dict[str, Any]:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ManifestError("its manifest has no version")
     if version > VERSION:
-        raise ManifestError(f"its manifest has version {version}, and this collection reads up to version {VERSION}")
+        raise NewerError(f"its manifest has version {version}, and this collection reads up to version {VERSION}")
     for name, wanted in _FIELDS.items():
         if not isinstance(manifest.get(name), wanted):
             raise ManifestError(f"its manifest has no {name}")

@@ -416,3 +416,24 @@ def test_what_no_reader_bears_is_told_and_the_others_are_listed(call, backups, m
     assert found[other["id"]] is None
     assert [item["problem"] is None for item in config_diff.points_in(str(backups))] == [True, False, False]
     assert restore_points.elsewhere(str(backups / deep["id"])) == {"objects": "", "ollama": ""}
+
+
+def test_what_a_newer_version_or_another_user_made_is_never_removed(call, backups, make):
+    newer, closed, bad = (
+        aged(backups, make()["id"], f"2020010{day}T000000Z-deploy", [lying("database")]) for day in (1, 2, 3)
+    )
+    aged(backups, make()["id"], "20300101T000000Z-deploy", [lying("database")])
+    path = backups / newer / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    (backups / closed / "manifest.json").unlink()
+    (backups / closed / "manifest.json").mkdir()
+    (backups / bad / "manifest.json").write_text("{")
+    for name in (newer, closed, bad):
+        (backups / name / "elsewhere.json").write_text('{"tag": "v4.0.20200101-000000"}')
+    found = info(call, backups, keep=1, days=1)
+    assert (found["expired"], found["held"]) == ([bad], [closed, newer])
+    told = {item["id"]: item["unread"] for item in found["restore_points"]}
+    assert (told[newer], told[closed], told[bad]) == ("newer", "unreadable", None)
+    lines = {line.split()[0]: line for line in _backup.table(found)}
+    assert "NOT READ" in lines[newer] and "version 2" in lines[newer] and "DAMAGED" not in lines[newer]
+    assert "NOT READ" in lines[closed] and "DAMAGED" in lines[bad]
