@@ -378,6 +378,14 @@ def test_missing_variables_can_be_agreed_to_or_come_from_elsewhere():
     assert _config.level2(facts(**missing, backend={"overridden": ["DB"]}))["refusals"] == []
 
 
+def test_what_a_unit_may_have_by_itself_is_a_warning_and_no_refusal():
+    diff = {"keys": {"backend": ["A", "DB"]}, "missing": [{"key": "DB", "service": "backend", "how": "x"}]}
+    plan = _config.level2(facts(diff=diff, backend={"unknown": ["DB", "UNASKED"]}))
+    assert plan["refusals"] == []
+    (warning,) = plan["warnings"]
+    assert warning.startswith("it is not known whether the backend's unit sets DB by itself")
+
+
 def test_what_is_the_same_is_never_refused():
     plan = _config.level2(facts(diff={"unchanged": True}, backend={"conflict": "x"}))
     assert plan["unchanged"] and plan["refusals"] == []
