@@ -191,7 +191,8 @@ def table(found: Mapping[str, Any]) -> list[str]:
     for item in found["restore_points"]:
         proof = f"verified by {item['verified']['how']}" if item["verified"] else "not verified"
         runs = item["release"].get("tag") or str(item["release"].get("commit"))[:12]
-        what = f"{runs}, {', '.join(item['artifacts'])}" if item["whole"] else f"DAMAGED / 손상: {item['problem']}"
+        wrong = "NOT READ / 읽지 못함" if item["unread"] else "DAMAGED / 손상"
+        what = f"{runs}, {', '.join(item['artifacts'])}" if item["whole"] else f"{wrong}: {item['problem']}"
         lines.append(f"{item['id']:<26} {age(item['age_seconds']):>7} {size(item['size']):>10}  {proof}; {what}")
     lines += [
         f"{item['id']:<26} {age(item['idle_seconds']):>7} {size(item['size']):>10}  unfinished, no restore point"

@@ -293,10 +293,15 @@ def choose(
         group = next((item for item in groups if stamp in item["stamps"]), None)
         if group is not None:
             return {"hand_made": dict(group)}, None
-        found = next((item for item in points if item["at"] <= at and item["usable"]), None)
+        kept = [item for item in points if item["at"] <= at and item["usable"]]
+        # From its time on something else was in force.
+        found = next((item for item in kept if item["at"] == at or not _manifest.was_left(item["id"])), None)
         if found is None:
+            but = ", but for what a rollback went away from" if kept else ""
             return None, refusal(
-                "unknown", f"Nothing was kept up to {stamp} (time of the host)", there_is[0].upper() + there_is[1:]
+                "unknown",
+                f"Nothing was kept up to {stamp} (time of the host){but}",
+                there_is[0].upper() + there_is[1:],
             )
     else:
         tag = wanted["tag"]
@@ -330,8 +335,9 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         facts: ``diff`` (as config_diff returns it), ``backend`` and ``frontend`` (``running``, ``conflict``, ``how``,
-            ``provided``; None where they need not be restarted), ``build`` (frontend_build in check mode, or None),
-            ``dirty`` (changed files of the frontend), ``settings`` (``allow_missing``), ``history`` (run summaries).
+            ``stuck``, ``overridden``, ``unknown``; None where they need not be restarted), ``build`` (frontend_build in
+            check mode, or None), ``dirty`` (changed files of the frontend), ``settings`` (``allow_missing``),
+            ``history`` (run summaries).
 
     Returns:
         As ``_plan.level1`` does, with ``changes`` (masked lines).
@@ -367,6 +373,12 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
         if overridden:
             warnings.append(
                 f"the {service} has {', '.join(overridden)} from its own environment, where the files count for nothing"
+            )
+        unknown = sorted(set(seen.get("unknown") or []) & set(diff["keys"].get(service, [])))
+        if unknown:
+            warnings.append(
+                f"it is not known whether the {service}'s unit sets {', '.join(unknown)} by itself, where the files "
+                "count for nothing: this user may not read its environment; see systemctl cat on the host"
             )
         if seen.get("running") is False:
             warnings.append(f"the {service} does not run; it will be started")
@@ -432,7 +444,9 @@ def _missing_refusals(facts: Mapping[str, Any]) -> list[dict[str, str]]:
     allowed = {key.upper() for key in facts["settings"]["allow_missing"]}
     found = []
     for item in facts["diff"]["missing"]:
-        has = {key.upper() for key in (facts.get(item["service"]) or {}).get("overridden") or []}
+        seen = facts.get(item["service"]) or {}
+        # Of what is not known there is a warning.
+        has = {key.upper() for name in ("overridden", "unknown") for key in seen.get(name) or []}
         if item["key"].upper() not in allowed | has:
             found.append(item)
     if not found:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ KINDS = ("deploy", "level1", "level2", "level3", "level4", "manual")
 #: In place of an id: the newest whole one that was made to go back to, not by a rollback of what it went away from.
 NEWEST = "newest"
 _TO_GO_BACK_TO = ("deploy", "manual")
+#: Levels that put other environment files in place of those that they keep. Levels 1 and 3 leave them as they are.
+_LEFT_BEHIND = ("level2", "level4")
 _ID = re.compile(rf"\d{{8}}T\d{{6}}Z-(?:{'|'.join(KINDS)})(?:-\d+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -51,6 +54,10 @@ class ManifestError(Exception):
     """A manifest can't be believed. The message says what is wrong with it, and follows the restore point's name."""
 
 
+class NewerError(ManifestError):
+    """A manifest of a version that this collection does not know yet. That is no damage."""
+
+
 def is_id(text: str) -> bool:
     """Whether a text is the id of a restore point, such as ``20250115T050000Z-deploy``."""
     return _ID.fullmatch(text) is not None
@@ -72,10 +79,19 @@ def may_be_newest(point_id: str) -> bool:
     return point_id.split("-")[1] in _TO_GO_BACK_TO
 
 
+def was_left(point_id: str) -> bool:
+    """Whether the environment files of the restore point of that id are what a rollback went away from."""
+    return point_id.split("-")[1] in _LEFT_BEHIND
+
+
 def path_problem(path: Any) -> str | None:
     """Why a path of a manifest may not be followed, or None. It must stay in the restore point's folder."""
     if not isinstance(path, str) or not path or "\0" in path:
         return "names a file without a path"
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return f"names the path {path!r}, which no file can have"
     if path.startswith("/") or ".." in path.split("/"):
         return f"names the path {path!r}, which lies outside of its folder"
     if posixpath.normpath(path) != path:
@@ -96,7 +112,7 @@ def validate(manifest: Any, expected_id: str | None = None) -> dict[str, Any]:
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise ManifestError("its manifest has no version")
     if version > VERSION:
-        raise ManifestError(f"its manifest has version {version}, and this collection reads up to version {VERSION}")
+        raise NewerError(f"its manifest has version {version}, and this collection reads up to version {VERSION}")
     for name, wanted in _FIELDS.items():
         if not isinstance(manifest.get(name), wanted):
             raise ManifestError(f"its manifest has no {name}")
@@ -172,6 +188,8 @@ def decode(text: str, expected_id: str | None = None) -> dict[str, Any]:
         manifest = json.loads(text)
     except ValueError as exc:
         raise ManifestError(f"its manifest is no JSON: {exc}") from exc
+    except RecursionError as exc:
+        raise ManifestError("its manifest is nested too deep") from exc
     return validate(manifest, expected_id)
 
 

@@ -10,10 +10,16 @@ from urllib.parse import unquote
 
 _SECRET_NAME = re.compile(r"pass|secret|token|key|credential|dsn|_url$|^url$", re.IGNORECASE)
 # Up to the last @: a password may hold "/" and "@" where nobody encoded it, and hiding too much is harmless.
-_URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/@'\"]*):([^\s'\"]+)@")
+_URL_PASSWORD = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s:/'\"]*):([^\s'\"]+)@")
+# Alone, what stands before the @ is a token more often than a user. In ssh's addresses it is always a user.
+_URL_TOKEN = re.compile(r"(?<!ssh)://[^\s:/?#@'\"]+(?::(?:x-oauth-basic)?)?@")
 _ASSIGNMENT = re.compile(
-    r"(?i)\b([a-z0-9_]*(?:password|passwd|secret|token|api_?key)[a-z0-9_]*['\"]?\s*[=:]\s*)"
+    r"(?i)\b([a-z0-9_]*(?:password|passwd|secret|token|api[_-]?key)[a-z0-9_]*['\"]?\s*[=:]\s*)"
     r"(?:\"[^\"]*\"|'[^']*'|[^\s'\",;]+)"
+)
+# A command's option and its value, in a line or in the list of its arguments.
+_OPTION = re.compile(
+    r"(?i)(--[a-z0-9_-]*(?:password|passwd|secret|token|key)['\"]?,?[ \t]+)(?:\"[^\"]*\"|'[^']*'|(?!-)\S+)"
 )
 
 
@@ -32,7 +38,8 @@ def secret_values(environment: Mapping[str, str]) -> list[str]:
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """Replace known secrets, passwords in URLs and ``password=…`` assignments by ``***``."""
+    """Replace known secrets, passwords and tokens in URLs, ``password=…`` and ``--password …`` by ``***``."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    return _ASSIGNMENT.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", text))
+    text = _URL_PASSWORD.sub(r"\1:***@", _URL_TOKEN.sub("://***@", text))
+    return _OPTION.sub(r"\1***", _ASSIGNMENT.sub(r"\1***", text))

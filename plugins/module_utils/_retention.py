@@ -21,10 +21,12 @@ def expired(points: Iterable[Mapping[str, Any]], keep: int, days: float, referre
 
     Both limits have to be passed: one goes that is older than ``days`` and that is, for each thing it holds, none of
     the newest ``keep`` whole ones that hold it. So many level 2 restore points never push out the last database. The
-    newest verified one of each thing stays too, and while nothing whole holds a thing, so do the damaged ones.
+    newest verified one of each thing stays too, and while nothing whole holds a thing, so do the damaged ones. One that
+    only could not be read is not damaged, and stays.
 
     Args:
-        points: each with ``id``, ``age_seconds``, ``whole``, ``verified`` and ``artifacts`` (names).
+        points: each with ``id``, ``age_seconds``, ``whole``, ``verified``, ``artifacts`` (names) and ``unread`` (why
+            its manifest could not be read, which is no damage, or None).
         keep: how many whole ones of each thing stay whatever their age; at least 1 does.
         days: how long each stays.
         referred: ids that a run refers to.
@@ -48,8 +50,18 @@ def expired(points: Iterable[Mapping[str, Any]], keep: int, days: float, referre
         if item["age_seconds"] > days * 86400
         and item["id"] not in kept
         and item["id"] not in referred
+        and not item["unread"]
         # One whose manifest can't be read may hold anything.
         and (item["whole"] or all(whole.get(name) for name in item["artifacts"] or ["database"]))
+    ]
+
+
+def unread(points: Iterable[Mapping[str, Any]], days: float, referred: Container[str] = ()) -> list[str]:
+    """Return the ids of those past their days of which nobody can tell here what they hold, in the order given."""
+    return [
+        item["id"]
+        for item in points
+        if item["unread"] and item["age_seconds"] > days * 86400 and item["id"] not in referred
     ]
 
 

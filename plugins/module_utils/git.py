@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _releases
+from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 
 _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
@@ -25,7 +26,7 @@ def _text(output: bytes) -> str:
 
 
 class GitError(Exception):
-    """git said no. ``str()`` is what it said, in one line."""
+    """git said no. ``str()`` is what it said, in one line, without the credentials of a remote's address."""
 
 
 class Repository:
@@ -78,7 +79,9 @@ class Repository:
         if process.returncode:
             # The last line alone is often no more than "Aborting".
             said = [line.strip() for line in _text(err or out).splitlines() if not line.startswith("hint:")]
-            raise GitError(" ".join(filter(None, said))[:400] or f"git {arguments[0]} exited with {process.returncode}")
+            # Masked before it is cut: half a token shows as much.
+            text = mask(" ".join(filter(None, said)))[:400]
+            raise GitError(text or f"git {arguments[0]} exited with {process.returncode}")
         return out
 
     def line(self, *arguments: str) -> str:

@@ -39,7 +39,16 @@ _HAND_MADE = (
 
 
 class RestorePointError(Exception):
-    """A restore point can't be made or used. The message names the file."""
+    """A restore point can't be made or used. The message names the file.
+
+    Args:
+        unread: where that is no damage, what keeps its manifest from being read: ``newer`` (it is of a newer version)
+            or ``unreadable`` (this user may not, or the disk can't).
+    """
+
+    def __init__(self, message: str, unread: str | None = None) -> None:
+        super().__init__(message)
+        self.unread = unread
 
 
 def sync_directory(path: str) -> None:
@@ -118,7 +127,10 @@ def read(place: str) -> dict[str, Any]:
     except FileNotFoundError as exc:
         raise RestorePointError(f"Restore point {name} can't be used: it has no {MANIFEST}") from exc
     except (OSError, UnicodeDecodeError) as exc:
-        raise RestorePointError(f"Restore point {name} can't be used: {path} can't be read ({exc})") from exc
+        unread = "unreadable" if isinstance(exc, OSError) else None
+        raise RestorePointError(f"Restore point {name} can't be used: {path} can't be read ({exc})", unread) from exc
+    except _manifest.NewerError as exc:
+        raise RestorePointError(f"Restore point {name} can't be used: {exc}", "newer") from exc
     except _manifest.ManifestError as exc:
         raise RestorePointError(f"Restore point {name} can't be used: {exc}") from exc
 
@@ -228,7 +240,7 @@ def noted(place: str) -> dict[str, str]:
             found = json.load(stream)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise RestorePointError(f"{path} can't be read ({exc})") from exc
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise RestorePointError(f"{path} does not say what lies elsewhere")
@@ -342,11 +354,12 @@ def describe(backups: str, point_id: str, now: float, verify: str = "size") -> d
         "verified": None,
         "whole": False,
         "problem": None,
+        "unread": None,
     }
     try:
         manifest = read(place)
     except RestorePointError as exc:
-        return {**item, "problem": str(exc)}
+        return {**item, "problem": str(exc), "unread": exc.unread}
     names = [artifact["name"] for artifact in manifest["artifacts"]]
     found = None if verify == "none" else problem(place, manifest, names if verify == "checksum" else ())
     return {

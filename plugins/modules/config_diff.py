@@ -40,7 +40,8 @@ options:
   timestamp:
     description:
       - Time to go back to, such as V(20250115_140000), in the time zone of the host. Copies by hand of that time, else
-        the newest restore point that is not younger.
+        the newest restore point that is not younger. One that Level 2 made, of what it went away from, is passed over,
+        unless it is of that very second.
     type: str
   tag:
     description:

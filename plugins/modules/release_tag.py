@@ -89,7 +89,6 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sparklio.rollback.plugins.module_utils import _releases, restore_points
-from ansible_collections.sparklio.rollback.plugins.module_utils._mask import mask
 from ansible_collections.sparklio.rollback.plugins.module_utils.git import GitError, Repository
 
 
@@ -137,7 +136,7 @@ def act(params: dict[str, Any], check: bool) -> dict[str, Any]:
     try:
         repo.run("push", "--quiet", params["remote"], f"refs/tags/{name}:refs/tags/{name}")
     except GitError as exc:
-        return {**result, "pushed": False, "push_problem": mask(str(exc))}
+        return {**result, "pushed": False, "push_problem": str(exc)}
     return {**result, "changed": True, "pushed": True, "push_problem": None}
 
 
@@ -160,7 +159,7 @@ def main() -> None:
     try:
         result = act(params, module.check_mode)
     except GitError as exc:
-        module.fail_json(msg=f"The release in {params['path']} can't be tagged: {mask(str(exc))}.")
+        module.fail_json(msg=f"The release in {params['path']} can't be tagged: {exc}.")
     except restore_points.RestorePointError as exc:
         module.fail_json(msg=f"The release in {params['path']} can't be tagged: {exc}.")
     except OSError as exc:

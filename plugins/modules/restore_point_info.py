@@ -124,6 +124,11 @@ restore_points:
     problem:
       description: What is wrong with it, or none.
       type: str
+    unread:
+      description: >-
+        Why nothing is known of it, which is no damage, or none; V(newer) where a newer version of this collection wrote
+        its manifest, V(unreadable) where this user may not read it, or the disk can't.
+      type: str
 newest:
   description: Id of the newest whole one, or none.
   type: str
@@ -154,6 +159,7 @@ held:
   description:
     - Ids of those that would be RV(expired) or RV(stale), and have something that is O(out_of_reach), or of which it
       can't be read what they have elsewhere.
+    - Besides those older than O(days) that are C(unread), whatever they hold.
   type: list
   elements: str
   returned: success
@@ -190,6 +196,7 @@ def read(params: dict[str, Any], now: float) -> dict[str, Any]:
     places.update({item["id"]: item["path"] for item in unfinished if item["id"] in ([only] if only else stale)})
     found = {name: restore_points.elsewhere(place) for name, place in places.items()}
     held = [name for name, has in found.items() if set(has) & set(params["out_of_reach"]) or "" in has.values()]
+    held += [] if only else _retention.unread(points, params["days"], referred)
     return {
         "restore_points": points,
         "newest": next((item["id"] for item in points if item["whole"]), None),

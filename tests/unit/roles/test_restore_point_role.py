@@ -50,6 +50,11 @@ def test_only_known_parts_are_taken(name, variable):
     assert not holds(condition, **{variable: ["databse", "environment"]})
 
 
+def test_the_environment_is_kept_first():
+    assert load("restore_point/vars/main.yml")["__restore_point_parts"][0] == "environment"
+    assert load("alembic_downgrade/tasks/preserve.yml")[0]["vars"]["restore_point_parts"][0] == "environment"
+
+
 def test_a_rollback_removes_no_old_restore_point():
     when = task("restore_point/tasks/main.yml", "Remove what nobody needs any more")["when"]
     usual = load("restore_point/defaults/main.yml")["restore_point_retain"]
@@ -62,6 +67,13 @@ def test_old_ones_are_held_where_ollama_is_not_known(hosts, away):
     item = task("restore_point/tasks/retain.yml", "Retain | Ask which may go")
     options = {"out_of_reach": item["sparklio.rollback.restore_point_info"]["out_of_reach"]}
     assert value({"x": options}, "x", restore_point_ollama_hosts=hosts) == {"out_of_reach": away}
+
+
+def test_a_backup_does_not_fail_by_what_it_can_not_remove():
+    (outer,) = load("restore_point/tasks/retain.yml")
+    item = outer["rescue"][0]
+    facts = value(item, "ansible.builtin.set_fact", ansible_failed_result={"msg": "no"}, restore_point_warnings=["a"])
+    assert facts["restore_point_warnings"] == ["a", "old restore points could not be removed: no"]
 
 
 def test_each_host_of_a_play_begins_with_a_number_of_its_own():

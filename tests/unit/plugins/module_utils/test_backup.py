@@ -109,7 +109,12 @@ def test_sizes(count, text):
 def test_the_list_says_what_each_is():
     item = {
         **{"id": "20250115T070000Z-deploy", "age_seconds": 7300, "size": 5000, "whole": True, "problem": None},
-        **{"verified": {"how": "restore"}, "release": {"commit": "a" * 40, "tag": None}, "artifacts": ["redis"]},
+        **{
+            "unread": None,
+            "verified": {"how": "restore"},
+            "release": {"commit": "a" * 40, "tag": None},
+            "artifacts": ["redis"],
+        },
     }
     found = {
         "restore_points": [item, {**item, "verified": None, "whole": False, "problem": "redis/dump.rdb is missing"}],

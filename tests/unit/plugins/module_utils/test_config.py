@@ -166,7 +166,7 @@ def test_copies_of_the_same_deploy_belong_together():
         (wanted(tag="v4.0.20250115-1430"), "20250116T000000Z-deploy"),
         (wanted(tag="v4.0.20250110-0900"), "20250115T000000Z-deploy"),
         (wanted(timestamp="20250116_120000", at=20250116), "20250116T000000Z-deploy"),
-        (wanted(timestamp="20250301_120000", at=20250301), "20250117T000000Z-level2"),
+        (wanted(timestamp="20250301_120000", at=20250301), "20250116T000000Z-deploy"),
     ],
 )
 def test_the_restore_point_is_found(given_, chosen):
@@ -224,6 +224,24 @@ def test_a_damaged_one_without_environment_files_is_passed_over():
     assert choice == {"restore_point": "20250116T000000Z-deploy"}
     choice, _refusal = _config.choose(points, [], wanted(tag="v4.0.20250115-1430"))
     assert choice == {"restore_point": "20250116T000000Z-deploy"}
+
+
+def test_a_time_means_what_was_in_force_then():
+    points = [
+        point("20250115T150000Z-level2", at=1500),
+        point("20250115T143000Z-level3", at=1430),
+        point("20250115T140000Z-deploy", at=1400),
+    ]
+
+    def at(seconds, points=points):
+        return _config.choose(points, [], wanted(timestamp="20250115_153000", at=seconds))
+
+    assert at(1530)[0] == {"restore_point": "20250115T143000Z-level3"}
+    assert at(1500)[0] == {"restore_point": "20250115T150000Z-level2"}
+    assert at(1429)[0] == {"restore_point": "20250115T140000Z-deploy"}
+    choice, refused = at(1530, points[:1])
+    assert choice is None and refused["message"].endswith(", but for what a rollback went away from")
+    assert "restore_point=20250115T150000Z-level2" in refused["cure"]
 
 
 @pytest.mark.parametrize(
@@ -346,10 +364,26 @@ def test_the_plan_refuses(change, says):
     assert any(says in item["message"] for item in _config.level2(facts(**change))["refusals"])
 
 
+def test_what_pm2_has_of_the_frontend_is_refused_or_told():
+    diff = {"services": ["frontend"], "keys": {"frontend": ["API_URL", "OTHER"]}}
+    plan = _config.level2(facts(diff=diff, frontend={"running": True, "stuck": ["API_URL"], "overridden": ["OTHER"]}))
+    assert [item["code"] for item in plan["refusals"]] == ["stuck"]
+    assert "pm2 keeps API_URL for the frontend itself" in plan["refusals"][0]["message"]
+    assert plan["warnings"] == ["the frontend has OTHER from its own environment, where the files count for nothing"]
+
+
 def test_missing_variables_can_be_agreed_to_or_come_from_elsewhere():
     missing = {"diff": {"missing": [{"key": "DB", "service": "backend", "how": "x"}]}}
     assert _config.level2(facts(**missing, settings={"allow_missing": ["db"]}))["refusals"] == []
     assert _config.level2(facts(**missing, backend={"overridden": ["DB"]}))["refusals"] == []
+
+
+def test_what_a_unit_may_have_by_itself_is_a_warning_and_no_refusal():
+    diff = {"keys": {"backend": ["A", "DB"]}, "missing": [{"key": "DB", "service": "backend", "how": "x"}]}
+    plan = _config.level2(facts(diff=diff, backend={"unknown": ["DB", "UNASKED"]}))
+    assert plan["refusals"] == []
+    (warning,) = plan["warnings"]
+    assert warning.startswith("it is not known whether the backend's unit sets DB by itself")
 
 
 def test_what_is_the_same_is_never_refused():

@@ -80,6 +80,8 @@ def test_a_newer_version_is_refused_and_both_are_named():
         (changed("artifacts", 0, "files", 0, "path", value="../x"), "outside of its folder"),
         (changed("artifacts", 0, "files", 0, "path", value=None), "without a path"),
         (changed("artifacts", 0, "files", 0, "path", value="a//b"), "shortest form"),
+        (changed("artifacts", 0, "files", 0, "path", value="redis/\ud800"), r"'redis/\\ud800', which no file can have"),
+        (changed("artifacts", 0, "path", value="\ud800"), "which no file can have"),
         (changed("artifacts", 0, "files", 0, "size", value=-1), "no size or SHA-256 for redis/dump.rdb"),
         (changed("artifacts", 0, "files", 0, "sha256", value="0"), "no size or SHA-256 for redis/dump.rdb"),
         (changed("artifacts", 0, "files", 0, "size", value=True), "no size or SHA-256 for redis/dump.rdb"),
@@ -117,6 +119,11 @@ def test_it_must_be_that_of_its_folder():
         _manifest.decode(json.dumps(GOOD), "20250115T070001Z-deploy")
     with pytest.raises(_manifest.ManifestError, match="no JSON"):
         _manifest.decode(json.dumps(GOOD)[:-9])
+
+
+def test_one_that_is_nested_too_deep_is_refused():
+    with pytest.raises(_manifest.ManifestError, match="nested too deep"):
+        _manifest.decode('{"meta":' * 100_000)
 
 
 JSON = st.recursive(

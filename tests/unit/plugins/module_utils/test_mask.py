@@ -19,6 +19,15 @@ WORDS = st.text(st.characters(codec="ascii", exclude_categories=("Cc", "Zs"), ex
         'S3_SECRET_KEY: "hunter22"',
         "input_value={'password': 'hunter22'}",
         '{"api_key": "hunter22", "n": 1}',
+        "fatal: could not read Password for 'https://hunter22@github.com': terminal prompts disabled",
+        "https://hunter22:@github.com/org/repo.git",
+        "https://hunter22:x-oauth-basic@github.com/org/repo.git",
+        "https://somebody@example.org:hunter22@git.example.org/repo.git",
+        "pkg @ git+https://hunter22@github.com/org/repo.git@0123abc",
+        "uvicorn app:app --ssl-keyfile-password hunter22 --port 8000",
+        "uvicorn app:app --ssl-keyfile-password 'hunter22 with blanks' --port 8000",
+        "Command '['sync', '--api-key', 'hunter22']' returned 1",
+        "sync --api-key=hunter22",
     ],
 )
 def test_what_looks_like_a_secret_is_hidden_wherever_it_stands(text):
@@ -33,10 +42,20 @@ def test_what_looks_like_a_secret_is_hidden_wherever_it_stands(text):
         "ModuleNotFoundError: No module named 'app.tokens'",
         "nobody@example.org wrote",
         "the key is here",
+        "ssh://git@github.com/org/repo.git",
+        "pkg @ git+ssh://git@github.com/org/repo.git@0123abc",
+        "git@github.com:org/repo.git",
+        "https://example.org?mail=somebody@example.org",
+        "uvicorn --ssl-keyfile /etc/ssl/key --token-file /etc/token --password --port 8000",
     ],
 )
 def test_ordinary_text_stays(text):
     assert _mask.mask(text) == text
+
+
+def test_the_user_stays_where_a_password_follows():
+    assert _mask.mask("postgresql://sparklio:hunter22@db/x") == "postgresql://sparklio:***@db/x"
+    assert _mask.mask("https://hunter22@github.com/org/repo.git") == "https://***@github.com/org/repo.git"
 
 
 def test_the_secrets_of_an_environment_are_known():

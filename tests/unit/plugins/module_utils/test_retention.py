@@ -6,6 +6,12 @@ from hypothesis import strategies as st
 
 DAY = 86400
 NAMES = ("database", "environment", "redis")
+
+
+def unknown(item):
+    return {"whole": False, "artifacts": [], "verified": None} if item["unread"] else {}
+
+
 POINTS = st.lists(
     st.fixed_dictionaries(
         {
@@ -13,14 +19,16 @@ POINTS = st.lists(
             "whole": st.booleans(),
             "verified": st.sampled_from([None, {"how": "restore"}]),
             "artifacts": st.lists(st.sampled_from(NAMES), unique=True),
+            "unread": st.sampled_from([None, "newer"]),
         }
     ),
     max_size=12,
-).map(lambda items: [{**item, "id": str(number)} for number, item in enumerate(items)])
+).map(lambda items: [{**item, **unknown(item), "id": str(number)} for number, item in enumerate(items)])
 
 
-def point(name, days, whole=True, verified=None, artifacts=("database",)):
-    return {"id": name, "age_seconds": days * DAY, "whole": whole, "verified": verified, "artifacts": list(artifacts)}
+def point(name, days, whole=True, verified=None, artifacts=("database",), unread=None):
+    about = {"whole": whole, "verified": verified, "artifacts": list(artifacts), "unread": unread}
+    return {"id": name, "age_seconds": days * DAY, **about}
 
 
 def test_both_limits_have_to_be_passed():
@@ -52,11 +60,20 @@ def test_damaged_ones_count_for_nothing():
     assert _retention.expired([unreadable], keep=1, days=30) == []
 
 
+def test_what_only_could_not_be_read_never_goes():
+    closed = [point(why, 40, whole=False, artifacts=[], unread=why) for why in ("newer", "unreadable")]
+    points = [point("good", 1), *closed, point("young", 2, whole=False, artifacts=[], unread="newer")]
+    assert _retention.expired([*points, point("bad", 40, whole=False, artifacts=[])], keep=1, days=30) == ["bad"]
+    assert _retention.unread(points, days=30) == ["newer", "unreadable"]
+    assert _retention.unread(points, days=30, referred={"newer"}) == ["unreadable"]
+
+
 @given(POINTS, st.integers(0, 4), st.integers(0, 60), st.sets(st.integers(0, 11).map(str)))
 def test_what_never_goes(points, keep, days, referred):
     gone = set(_retention.expired(points, keep, days, referred))
     left = [item for item in points if item["id"] not in gone]
     assert not gone & referred
+    assert not any(item["unread"] for item in points if item["id"] in gone)
     assert all(item["age_seconds"] > days * DAY for item in points if item["id"] in gone)
     for name in NAMES:
         before = sorted(i["age_seconds"] for i in points if i["whole"] and name in i["artifacts"])

@@ -104,6 +104,18 @@ def test_a_remote_without_an_answer_is_a_warning_when_the_tag_is_known(call, clo
     assert "could not be fetched" in found["problems"][0]["message"] and "\n" not in found["problems"][0]["message"]
 
 
+def test_no_token_of_the_remote_is_shown(call, clone, monkeypatch, tmp_path):
+    warnings = []
+    monkeypatch.setattr(module.AnsibleModule, "warn", lambda self, text: warnings.append(text))
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho \"fatal: no Password for 'https://hunter22@example.org'\" >&2\nexit 1\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    clone("remote", "add", "origin", "ssh://example.org/repo.git")
+    call(module, path=str(clone.path), target_tag=GOOD)
+    assert "'https://***@example.org'" in warnings[0] and "hunter22" not in warnings[0]
+
+
 @pytest.mark.parametrize("ignored", [True, False])
 def test_a_file_that_the_checkout_would_overwrite_is_named(call, clone, ignored):
     if ignored:

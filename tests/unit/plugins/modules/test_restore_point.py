@@ -6,7 +6,7 @@ import os
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import _backup, restore_points
-from ansible_collections.sparklio.rollback.plugins.modules import restore_point, restore_point_info
+from ansible_collections.sparklio.rollback.plugins.modules import config_diff, restore_point, restore_point_info
 
 COMMIT = "3f2a9c5e41b07d68a1c2f4e5d6b7a8c9d0e1f203"
 
@@ -403,3 +403,37 @@ def test_a_strange_field_is_told_and_the_others_are_listed(call, backups, make):
     (damaged,) = [line for line in lines if made["id"] + " " in line]
     assert "DAMAGED" in damaged and "its verification is no JSON object" in damaged
     assert any(line.startswith(other["id"]) and "DAMAGED" not in line for line in lines)
+
+
+def test_what_no_reader_bears_is_told_and_the_others_are_listed(call, backups, make):
+    deep, odd, other = make(), make(), make()
+    (backups / deep["id"] / "manifest.json").write_text('{"meta":' * 100_000)
+    (backups / deep["id"] / "elsewhere.json").write_text('{"meta":' * 100_000)
+    path = backups / odd["id"] / "manifest.json"
+    path.write_text(path.read_text().replace("redis/dump.json", "redis/\\ud800"))
+    found = {item["id"]: item["problem"] for item in info(call, backups)["restore_points"]}
+    assert "nested too deep" in found[deep["id"]] and "which no file can have" in found[odd["id"]]
+    assert found[other["id"]] is None
+    assert [item["problem"] is None for item in config_diff.points_in(str(backups))] == [True, False, False]
+    assert restore_points.elsewhere(str(backups / deep["id"])) == {"objects": "", "ollama": ""}
+
+
+def test_what_a_newer_version_or_another_user_made_is_never_removed(call, backups, make):
+    newer, closed, bad = (
+        aged(backups, make()["id"], f"2020010{day}T000000Z-deploy", [lying("database")]) for day in (1, 2, 3)
+    )
+    aged(backups, make()["id"], "20300101T000000Z-deploy", [lying("database")])
+    path = backups / newer / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 2}))
+    (backups / closed / "manifest.json").unlink()
+    (backups / closed / "manifest.json").mkdir()
+    (backups / bad / "manifest.json").write_text("{")
+    for name in (newer, closed, bad):
+        (backups / name / "elsewhere.json").write_text('{"tag": "v4.0.20200101-000000"}')
+    found = info(call, backups, keep=1, days=1)
+    assert (found["expired"], found["held"]) == ([bad], [closed, newer])
+    told = {item["id"]: item["unread"] for item in found["restore_points"]}
+    assert (told[newer], told[closed], told[bad]) == ("newer", "unreadable", None)
+    lines = {line.split()[0]: line for line in _backup.table(found)}
+    assert "NOT READ" in lines[newer] and "version 2" in lines[newer] and "DAMAGED" not in lines[newer]
+    assert "NOT READ" in lines[closed] and "DAMAGED" in lines[bad]

@@ -103,6 +103,7 @@ def test_comfyui_and_its_nodes(call, git, tmp_path):
     node = git.path / "custom_nodes/clone"
     git("clone", "-q", str(git.path), str(node))
     git("-C", str(node), "remote", "set-url", "origin", "https://user:canary@example.org/x.git")
+    git("remote", "add", "origin", "https://canary@example.org/main.git")
     (git.path / "custom_nodes/__pycache__").mkdir()
     (git.path / "venv/bin").mkdir(parents=True)
     # Not a link: through one, Python would not know the environment that it belongs to.
@@ -110,7 +111,7 @@ def test_comfyui_and_its_nodes(call, git, tmp_path):
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     found = call(comfyui_info, root=str(git.path))["comfyui"]
-    assert "canary" not in str(found)
+    assert "canary" not in str(found) and found["origin"] == "https://***@example.org/main.git"
     assert (found["commit"], found["branch"]) == (commit, "main")
     nodes = {item["name"]: item for item in found["custom_nodes"]}
     assert sorted(nodes) == ["clone", "example.py", "old.py.disabled"]
