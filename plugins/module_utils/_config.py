@@ -34,6 +34,8 @@ class State(NamedTuple):
     gid: int | None = None
     selinux: str | None = None
     symlink: str | None = None
+    #: POSIX ACL as the file system keeps it; empty where the mode says all.
+    acl: bytes | None = None
 
 
 class KeyChanges(NamedTuple):
@@ -98,7 +100,7 @@ def masked_diff(target: str, changes: KeyChanges) -> dict[str, str]:
 
 
 def attribute_changes(found: State, wanted: State) -> list[str]:
-    """How mode, owner, SELinux context or link differ, one text each. Unknown ones don't."""
+    """How mode, owner, ACL, SELinux context or link differ, one text each. Unknown ones don't."""
     texts: list[str] = []
     if found.body is None and wanted.body is None and found.symlink != wanted.symlink:
         return [f"a link to {wanted.symlink} again, which leads to nothing" if wanted.symlink else "no link any more"]
@@ -109,6 +111,10 @@ def attribute_changes(found: State, wanted: State) -> list[str]:
     for word, is_now, was in (("owner", found.uid, wanted.uid), ("group", found.gid, wanted.gid)):
         if was is not None and is_now != was:
             texts.append(f"{word} {is_now} to {was}")
+    if None not in (found.acl, wanted.acl) and found.acl != wanted.acl:
+        texts.append(
+            "its ACL (rights of further users) as it was" if wanted.acl else "no ACL (rights of further users) any more"
+        )
     if wanted.selinux and found.selinux and found.selinux != wanted.selinux:
         texts.append(f"SELinux context {found.selinux} to {wanted.selinux}")
     if found.symlink != wanted.symlink:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+import errno
 import json
 import os
 import stat
+import struct
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import config_files, restore_points
@@ -702,6 +705,104 @@ def test_the_selinux_context_is_kept_and_put_back(app, keep, restore, monkeypatc
     write(app.root / ".env", b"A=1\n")
     restore(point)
     assert given_ == [("security.selinux", b"etc_t\0")]
+
+
+#: POSIX ACL as Linux keeps it, of mode 0640: the group has no right, user 54321 may read.
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in ((1, 6, 0xFFFFFFFF), (2, 4, 54321), (4, 0, 0xFFFFFFFF), (16, 4, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
+)
+
+
+@pytest.fixture
+def acl(app):
+    """Give an environment file the ACL, or look at it; skips where the file system has none."""
+    if not hasattr(os, "setxattr"):
+        pytest.skip("Linux only")
+
+    def of(name, value=None, kind="access"):
+        try:
+            if value is not None:
+                os.setxattr(app.root / name, f"system.posix_acl_{kind}", value)
+            return os.getxattr(app.root / name, f"system.posix_acl_{kind}")
+        except OSError as exc:
+            if exc.errno == errno.ENOTSUP:
+                pytest.skip("no ACLs here")
+            assert exc.errno == errno.ENODATA
+            return b""
+
+    return of
+
+
+def test_an_acl_is_kept_put_back_and_given_to_what_replaces_the_file(app, acl, keep, restore):
+    acl("backend/.env", ACL)
+    point = keep()
+    item = restore_points.read(str(app.backups / point["id"]))["artifacts"][0]["files"][1]
+    assert (item["mode"], base64.b64decode(item["acl"])) == ("0640", ACL)
+    os.unlink(app.root / "backend/.env")
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n", 0o600)
+    _result, undo = restore(point)
+    assert acl("backend/.env") == ACL and app.state_of("backend/.env")[1] == "0o640"
+    undo()
+    assert acl("backend/.env") == b"" and app.state_of("backend/.env")[1] == "0o600"
+
+
+def test_an_acl_is_compared_and_is_back_after_the_undo(app, acl, keep, diff, restore):
+    point = keep()
+    acl("backend/.env", ACL)
+    os.chmod(app.root / "backend/.env", 0o600)
+    found = diff(restore_point=point["id"])
+    assert [item["does"] for item in found["files"]][1] == "no ACL (rights of further users) any more"
+    _result, undo = restore(point)
+    assert acl("backend/.env") == b""
+    undo()
+    assert acl("backend/.env")[4:].count(struct.pack("<HHI", 2, 4, 54321)) == 1
+
+
+def test_the_acl_that_a_directory_gives_is_not_given_to_what_had_none(app, acl, keep, restore):
+    acl("backend", ACL, "default")
+    os.chmod(app.root / "backend/.env", 0o640)
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n", 0o600)
+    restore(point)
+    assert acl("backend/.env") == b"" and app.state_of("backend/.env")[1] == "0o640"
+
+
+def test_where_the_acl_of_then_is_not_known_the_file_keeps_its_own(app, acl, keep, diff, restore):
+    point = keep()
+    path = app.backups / point["id"] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for item in manifest["artifacts"][0]["files"]:
+        del item["acl"]
+        item["mode"] = "0640"
+    path.write_text(json.dumps(manifest))
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    acl("backend/.env", ACL)
+    restore(point)
+    assert acl("backend/.env") == ACL and app.state_of("backend/.env")[0] == b"DATABASE_URL=old\nS3_KEY=k\n"
+    assert diff(restore_point=point["id"])["unchanged"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOTSUP, None])
+def test_without_acls_nothing_is_other(app, keep, diff, restore, monkeypatch, code):
+    def refuse(path, name, *more):
+        raise OSError(code, os.strerror(code))
+
+    for name in ("getxattr", "setxattr", "removexattr"):
+        if code:
+            monkeypatch.setattr(config_files.os, name, refuse, raising=False)
+        else:
+            monkeypatch.delattr(config_files.os, name, raising=False)
+    point = keep()
+    assert restore_points.read(str(app.backups / point["id"]))["artifacts"][0]["files"][0]["acl"] is None
+    write(app.root / ".env", b"A=1\n")
+    restore(point)
+    assert diff(restore_point=point["id"])["unchanged"]
+    # What had one somewhere else must not be opened to its group by the mode alone.
+    wanted = config_files.look(str(app.root), ".env")._replace(acl=ACL)
+    with pytest.raises(config_files.ConfigError, match="can't get back its owner, mode, ACL"):
+        config_files.put(str(app.root), [wanted], "run", str(app.state / "removed"))
+    assert not list(app.root.rglob("*.tmp"))
 
 
 def test_a_full_disk_changes_nothing(app, keep, restore, monkeypatch):
