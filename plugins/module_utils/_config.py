@@ -376,7 +376,7 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
             )
         if seen.get("running") is False:
             warnings.append(f"the {service} does not run; it will be started")
-    warnings += _stale_warnings(facts)
+    warnings += [*_stale_warnings(facts), *_unmet_warnings(facts)]
     refusals += _missing_refusals(facts)
     if build and build["action"] == "build" and facts.get("dirty"):
         refusals.append(
@@ -433,22 +433,39 @@ def _stale_warnings(facts: Mapping[str, Any]) -> list[str]:
     return [f"the backend was started before {', '.join(late)} was last changed, and may run with other settings"]
 
 
-def _missing_refusals(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A refusal that names every key which would be missing, and how it is known to be needed."""
+def _not_elsewhere(facts: Mapping[str, Any], needs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The needs that nobody allowed to be missing, and that the service has not from its own environment."""
     allowed = {key.upper() for key in facts["settings"]["allow_missing"]}
     found = []
-    for item in facts["diff"]["missing"]:
+    for item in needs:
         has = {key.upper() for key in (facts.get(item["service"]) or {}).get("overridden") or []}
         if item["key"].upper() not in allowed | has:
             found.append(item)
+    return found
+
+
+def _needs(found: Iterable[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{item['key']} for the {item['service']} ({item['how']})" for item in found)
+
+
+def _unmet_warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What the code reads and no file sets. The change takes none of it away, and what runs does without."""
+    found = _not_elsewhere(facts, facts["diff"]["unmet"])
+    if not found:
+        return []
+    return [f"no file sets, now or then, what some code fails without: {_needs(found)}"]
+
+
+def _missing_refusals(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A refusal that names every key which would be missing, and how it is known to be needed."""
+    found = _not_elsewhere(facts, facts["diff"]["missing"])
     if not found:
         return []
     keys = ",".join(item["key"] for item in found)
-    texts = "; ".join(f"{item['key']} for the {item['service']} ({item['how']})" for item in found)
     return [
         refusal(
             "missing_keys",
-            f"The code that runs needs what would be missing then: {texts}",
+            f"The code that runs needs what would be missing then: {_needs(found)}",
             f"Choose another restore point, or go on without: -e config_allow_missing={keys}",
         )
     ]

@@ -309,6 +309,7 @@ def facts(**more):
         "services": ["backend"],
         "keys": {"backend": ["A"]},
         "missing": [],
+        "unmet": [],
         "refusals": [],
         "warnings": [],
         "unchanged": False,
@@ -355,6 +356,16 @@ def test_missing_variables_can_be_agreed_to_or_come_from_elsewhere():
     missing = {"diff": {"missing": [{"key": "DB", "service": "backend", "how": "x"}]}}
     assert _config.level2(facts(**missing, settings={"allow_missing": ["db"]}))["refusals"] == []
     assert _config.level2(facts(**missing, backend={"overridden": ["DB"]}))["refusals"] == []
+
+
+def test_what_is_met_neither_now_nor_then_is_warned_of():
+    unmet = {"diff": {"unmet": [{"key": "SEED", "service": "backend", "how": "x"}]}}
+    plan = _config.level2(facts(**unmet))
+    assert plan["refusals"] == []
+    assert plan["warnings"] == ["no file sets, now or then, what some code fails without: SEED for the backend (x)"]
+    assert _config.level2(facts(**unmet, settings={"allow_missing": ["seed"]}))["warnings"] == []
+    elsewhere = _config.level2(facts(**unmet, backend={"overridden": ["SEED"]}))["warnings"]
+    assert not any("no file sets" in text for text in elsewhere)
 
 
 def test_what_is_the_same_is_never_refused():

@@ -469,6 +469,27 @@ def test_a_key_that_the_code_needs_must_stay(app, keep, diff):
     ]
 
 
+def test_what_runs_without_a_key_goes_on_without_it(app, keep, diff):
+    for name, text in {
+        "backend/scripts/seed.py": "import os\nTOKEN = os.environ['SEED_TOKEN']\n",
+        "frontend/seed.py": "import os\nTOKEN = os.environ['OTHER_TOKEN']\n",
+    }.items():
+        (app.root / name).parent.mkdir(exist_ok=True)
+        (app.root / name).write_text(text)
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    found = diff(restore_point=point["id"])
+    assert (found["missing"], found["refusals"]) == ([], [])
+    assert found["unmet"] == [
+        {"key": "SEED_TOKEN", "service": "backend", "how": "read without a default at backend/scripts/seed.py:2"}
+    ]
+    assert found["keys"] == {"backend": ["DATABASE_URL", "SEED_TOKEN"]}
+    # What is there, and would go away, may be needed.
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\nSEED_TOKEN=x\n")
+    found = diff(restore_point=point["id"])
+    assert ([item["key"] for item in found["missing"]], found["unmet"]) == (["SEED_TOKEN"], [])
+
+
 def test_a_key_may_come_from_another_file_of_the_same_service(app, keep, diff):
     write(app.root / "backend/.env", b"OTHER=1\n")
     write(app.root / ".env", b"DATABASE_URL=x\nS3_KEY=y\n")
