@@ -20,6 +20,8 @@ _TIMESTAMP = re.compile(r"(\d{8})[_T-]?(\d{4}(?:\d{2})?)Z?")
 #: The time in the name of a copy that somebody made by hand.
 HAND_MADE_TIME = r"\d{8}[-_]\d{4}(?:\d{2})?"
 _HIDDEN = "(a name that is not shown)"
+#: How a value refers to another one for Next.js: by ``$NAME`` or ``${NAME}``; a backslash makes it the sign itself.
+_NEXT_REFERENCE = re.compile(r"(?<!\\)\$\{?(\w+)", re.ASCII)
 #: The runbook copies one file after the other, each with its own time.
 HAND_MADE_SECONDS = 5
 
@@ -49,7 +51,32 @@ class KeyChanges(NamedTuple):
 
 def variables(body: bytes | None) -> dict[str, str]:
     """The variables of a file's bytes, whatever their encoding."""
-    return _dotenv.parse((body or b"").decode("utf-8", "surrogateescape"))
+    return _dotenv.parse(_text(body))
+
+
+def _text(body: bytes | None) -> str:
+    return (body or b"").decode("utf-8", "surrogateescape")
+
+
+def differing_for_next(
+    files: Iterable[tuple[bytes | None, bytes | None]], besides: Iterable[bytes | None] = ()
+) -> set[str]:
+    """The keys that differ as Next.js reads them: by their own line, or by one that they refer to in whichever file.
+
+    Args:
+        files: each file of the frontend as it is and as it would be.
+        besides: its files that stay.
+    """
+    pairs = [tuple(dict(_dotenv.assignments(_text(body))) for body in pair) for pair in files]
+    found = {key for is_now, then in pairs for key in {*is_now, *then} if is_now.get(key) != then.get(key)}
+    every = [side for pair in pairs for side in pair] + [dict(_dotenv.assignments(_text(body))) for body in besides]
+    while True:
+        more = {
+            key for side in every for key, value in side.items() if not found.isdisjoint(_NEXT_REFERENCE.findall(value))
+        } - found
+        if not more:
+            return found
+        found |= more
 
 
 def key_changes(before: bytes | None, after: bytes | None) -> KeyChanges:

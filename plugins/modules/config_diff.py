@@ -123,7 +123,9 @@ keys:
   type: dict
   returned: success
 build_keys:
-  description: Those that the frontend's build inlines.
+  description:
+    - Those that the frontend's build inlines, where they differ or refer to one that does (C($NAME), C(${NAME})), in a
+      file that stays too.
   type: list
   elements: str
   returned: success
@@ -310,7 +312,8 @@ class Comparison:
                     if texts:
                         needs += read
                         how.append(f"{len(read)} read without a default by the {language}code in {directory}")
-                provided = set() if python else self.untouched(directory)
+                if not python:
+                    provided = {key for body in self.untouched(directory) for key in _config.variables(body)}
             for example in self.examples(service):
                 with open(os.path.join(self.root, example), encoding="utf-8", errors="replace") as stream:
                     named = _env_keys.from_example(example, stream.read())
@@ -329,15 +332,25 @@ class Comparison:
                 found[f"{target}.example"] = found[os.path.join(os.path.dirname(target), ".env.example")] = None
         return [name for name in found if os.path.isfile(os.path.join(self.root, name))]
 
-    def untouched(self, directory: str) -> set[str]:
-        """The variables that Next.js reads from files which no restore point touches."""
+    def untouched(self, directory: str) -> list[bytes | None]:
+        """The files that Next.js reads besides, and which no restore point touches."""
         names = {os.path.normpath(os.path.join(directory, name)) for name in _NEXT_FILES} - set(self.params["files"])
-        found: set[str] = set()
+        found = []
         for name in names:
             # What can't be read gives nobody a variable.
             with contextlib.suppress(config_files.ConfigError):
-                found |= set(_config.variables(config_files.look(self.root, name).body))
+                found.append(config_files.look(self.root, name).body)
         return found
+
+    def differing_for_next(self) -> set[str]:
+        """The variables of the frontend that differ as its build reads them."""
+        files = [
+            (self.found[target].body, self.wanted.get(target, self.found[target]).body)
+            for target in self.params["files"]
+            if "frontend" in self.params["readers"].get(target, [])
+        ]
+        directory = self.params["code"].get("frontend")
+        return _config.differing_for_next(files, self.untouched(directory) if directory else [])
 
     def refusals(self) -> list[dict[str, str]]:
         found = []
@@ -368,7 +381,7 @@ class Comparison:
             changes = self.changes[target]
             for service in readers.get(target, []):
                 keys[service] |= {*changes.changed, *changes.added, *changes.removed}
-        build_keys = _config.matching(keys.get("frontend", ()), self.params["build_keys"])
+        build_keys = _config.matching(self.differing_for_next(), self.params["build_keys"])
         for item in (*missing, *unmet):
             keys.setdefault(item["service"], set()).add(item["key"])
         lines = [line for target in self.wanted for line in _config.change_lines(target, self.changes[target])]

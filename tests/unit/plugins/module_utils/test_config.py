@@ -125,6 +125,26 @@ def test_only_readers_of_what_differs_are_concerned():
     assert _config.concerned(["other"], readers) == []
 
 
+@pytest.mark.parametrize(
+    ("is_now", "then", "besides", "keys"),
+    [
+        (b"HOST=a\nURL=$HOST/v1", b"HOST=b\nURL=$HOST/v1", b"", {"HOST", "URL"}),
+        (b"HOST=a\nURL=${HOST}/v1", b"HOST=b\nURL=${HOST}/v1", b"", {"HOST", "URL"}),
+        (b"URL='${HOST:-x}/v1'\nHOST=a", b"URL='${HOST:-x}/v1'\nHOST=b", b"", {"HOST", "URL"}),
+        (b"A=1\nB=$A\nC=x$B", b"A=2\nB=$A\nC=x$B", b"", {"A", "B", "C"}),
+        (b"HOST=a", b"HOST=b", b"URL=$HOST\nOTHER=$PORT", {"HOST", "URL"}),
+        (b"HOST=a\nURL=\\$HOST", b"HOST=b\nURL=\\$HOST", b"", {"HOST"}),
+        (b'HOST=a\nURL="\\$HOST"', b'HOST=b\nURL="\\$HOST"', b"", {"HOST"}),
+        (b"HOST=a\nURL=$HOSTS", b"HOST=b\nURL=$HOSTS", b"", {"HOST"}),
+        (b"URL=${MISSING}", b"URL=", b"", {"URL"}),
+        (b"A=$B\nB=$A", None, b"C=$A", {"A", "B", "C"}),
+        (b"A=1 # x", b"A='1'", b"B=$A", set()),
+    ],
+)
+def test_what_refers_to_another_variable_differs_with_it(is_now, then, besides, keys):
+    assert _config.differing_for_next([(is_now, then)], [besides]) == keys
+
+
 def test_build_keys_are_found_by_their_pattern():
     assert _config.matching(["NEXT_PUBLIC_A", "PUBLIC_B", "next_public_c"], ["NEXT_PUBLIC_*"]) == ["NEXT_PUBLIC_A"]
 

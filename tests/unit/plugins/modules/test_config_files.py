@@ -541,6 +541,22 @@ def test_a_public_variable_of_the_frontend_means_a_build(app, keep, diff):
     assert (found["services"], found["build_keys"]) == (["frontend"], ["NEXT_PUBLIC_API_URL"])
 
 
+@pytest.mark.parametrize("place", [".env.local", ".env.production"])
+def test_a_public_variable_that_refers_to_another_means_a_build(app, keep, diff, place):
+    def local(host):
+        public = b"NEXT_PUBLIC_API_URL=$API_HOST/v1\n"
+        write(app.root / "frontend/.env.production", public if place == ".env.production" else b"OTHER=1\n")
+        write(
+            app.root / "frontend/.env.local", b"API_HOST=%s\nSECRET=$X\n" % host + (public if place[5] == "l" else b"")
+        )
+
+    local(b"http://old")
+    point = keep()
+    local(b"http://new")
+    found = diff(restore_point=point["id"])
+    assert (found["keys"], found["build_keys"]) == ({"frontend": ["API_HOST"]}, ["NEXT_PUBLIC_API_URL"])
+
+
 def test_no_value_is_told(app, keep, diff, restore):
     write(app.root / "backend/.env", b"DATABASE_URL=canary-one\nS3_KEY=k\n# canary-two\n")
     point = keep()
