@@ -20,6 +20,8 @@ _TIMESTAMP = re.compile(r"(\d{8})[_T-]?(\d{4}(?:\d{2})?)Z?")
 #: The time in the name of a copy that somebody made by hand.
 HAND_MADE_TIME = r"\d{8}[-_]\d{4}(?:\d{2})?"
 _HIDDEN = "(a name that is not shown)"
+#: How a value refers to another one for Next.js: by ``$NAME`` or ``${NAME}``; a backslash makes it the sign itself.
+_NEXT_REFERENCE = re.compile(r"(?<!\\)\$\{?(\w+)", re.ASCII)
 #: The runbook copies one file after the other, each with its own time.
 HAND_MADE_SECONDS = 5
 
@@ -34,6 +36,8 @@ class State(NamedTuple):
     gid: int | None = None
     selinux: str | None = None
     symlink: str | None = None
+    #: POSIX ACL as the file system keeps it; empty where the mode says all.
+    acl: bytes | None = None
 
 
 class KeyChanges(NamedTuple):
@@ -47,7 +51,32 @@ class KeyChanges(NamedTuple):
 
 def variables(body: bytes | None) -> dict[str, str]:
     """The variables of a file's bytes, whatever their encoding."""
-    return _dotenv.parse((body or b"").decode("utf-8", "surrogateescape"))
+    return _dotenv.parse(_text(body))
+
+
+def _text(body: bytes | None) -> str:
+    return (body or b"").decode("utf-8", "surrogateescape")
+
+
+def differing_for_next(
+    files: Iterable[tuple[bytes | None, bytes | None]], besides: Iterable[bytes | None] = ()
+) -> set[str]:
+    """The keys that differ as Next.js reads them: by their own line, or by one that they refer to in whichever file.
+
+    Args:
+        files: each file of the frontend as it is and as it would be.
+        besides: its files that stay.
+    """
+    pairs = [tuple(dict(_dotenv.assignments(_text(body))) for body in pair) for pair in files]
+    found = {key for is_now, then in pairs for key in {*is_now, *then} if is_now.get(key) != then.get(key)}
+    every = [side for pair in pairs for side in pair] + [dict(_dotenv.assignments(_text(body))) for body in besides]
+    while True:
+        more = {
+            key for side in every for key, value in side.items() if not found.isdisjoint(_NEXT_REFERENCE.findall(value))
+        } - found
+        if not more:
+            return found
+        found |= more
 
 
 def key_changes(before: bytes | None, after: bytes | None) -> KeyChanges:
@@ -98,7 +127,7 @@ def masked_diff(target: str, changes: KeyChanges) -> dict[str, str]:
 
 
 def attribute_changes(found: State, wanted: State) -> list[str]:
-    """How mode, owner, SELinux context or link differ, one text each. Unknown ones don't."""
+    """How mode, owner, ACL, SELinux context or link differ, one text each. Unknown ones don't."""
     texts: list[str] = []
     if found.body is None and wanted.body is None and found.symlink != wanted.symlink:
         return [f"a link to {wanted.symlink} again, which leads to nothing" if wanted.symlink else "no link any more"]
@@ -109,6 +138,10 @@ def attribute_changes(found: State, wanted: State) -> list[str]:
     for word, is_now, was in (("owner", found.uid, wanted.uid), ("group", found.gid, wanted.gid)):
         if was is not None and is_now != was:
             texts.append(f"{word} {is_now} to {was}")
+    if None not in (found.acl, wanted.acl) and found.acl != wanted.acl:
+        texts.append(
+            "its ACL (rights of further users) as it was" if wanted.acl else "no ACL (rights of further users) any more"
+        )
     if wanted.selinux and found.selinux and found.selinux != wanted.selinux:
         texts.append(f"SELinux context {found.selinux} to {wanted.selinux}")
     if found.symlink != wanted.symlink:
@@ -382,7 +415,7 @@ def level2(facts: Mapping[str, Any]) -> dict[str, Any]:
             )
         if seen.get("running") is False:
             warnings.append(f"the {service} does not run; it will be started")
-    warnings += _stale_warnings(facts)
+    warnings += [*_stale_warnings(facts), *_unmet_warnings(facts)]
     refusals += _missing_refusals(facts)
     if build and build["action"] == "build" and facts.get("dirty"):
         refusals.append(
@@ -439,24 +472,41 @@ def _stale_warnings(facts: Mapping[str, Any]) -> list[str]:
     return [f"the backend was started before {', '.join(late)} was last changed, and may run with other settings"]
 
 
-def _missing_refusals(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A refusal that names every key which would be missing, and how it is known to be needed."""
+def _not_elsewhere(facts: Mapping[str, Any], needs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The needs that nobody allowed to be missing, and that the service has not from its own environment."""
     allowed = {key.upper() for key in facts["settings"]["allow_missing"]}
     found = []
-    for item in facts["diff"]["missing"]:
+    for item in needs:
         seen = facts.get(item["service"]) or {}
         # Of what is not known there is a warning.
         has = {key.upper() for name in ("overridden", "unknown") for key in seen.get(name) or []}
         if item["key"].upper() not in allowed | has:
             found.append(item)
+    return found
+
+
+def _needs(found: Iterable[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{item['key']} for the {item['service']} ({item['how']})" for item in found)
+
+
+def _unmet_warnings(facts: Mapping[str, Any]) -> list[str]:
+    """What the code reads and no file sets. The change takes none of it away, and what runs does without."""
+    found = _not_elsewhere(facts, facts["diff"]["unmet"])
+    if not found:
+        return []
+    return [f"no file sets, now or then, what some code fails without: {_needs(found)}"]
+
+
+def _missing_refusals(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A refusal that names every key which would be missing, and how it is known to be needed."""
+    found = _not_elsewhere(facts, facts["diff"]["missing"])
     if not found:
         return []
     keys = ",".join(item["key"] for item in found)
-    texts = "; ".join(f"{item['key']} for the {item['service']} ({item['how']})" for item in found)
     return [
         refusal(
             "missing_keys",
-            f"The code that runs needs what would be missing then: {texts}",
+            f"The code that runs needs what would be missing then: {_needs(found)}",
             f"Choose another restore point, or go on without: -e config_allow_missing={keys}",
         )
     ]

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 _LINE = re.compile(
@@ -37,9 +37,17 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> dict[str, 
         text: the file's text; a byte order mark and CRLF are fine.
         environment: where ``${NAME}`` is looked up first, as python-dotenv does; then in the lines before it.
     """
-    text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     outer = environment or {}
     found: dict[str, str] = {}
+    for key, value in assignments(text):
+        found[key] = _REFERENCE.sub(lambda ref: outer.get(ref[1], found.get(ref[1], ref[2] or "")), value)
+    return found
+
+
+def assignments(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each variable of a ``.env`` file in the order of its lines, with its value as ``parse`` reads it before it
+    looks up references."""
+    text = text.lstrip("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     position = 0
     while position < len(text):
         match = _LINE.match(text, position)
@@ -51,10 +59,7 @@ def parse(text: str, environment: Mapping[str, str] | None = None) -> dict[str, 
         value = _value(match)
         if value is not None:
             key = match["key"]
-            found[key[1:-1] if key.startswith("'") else key] = _REFERENCE.sub(
-                lambda ref: outer.get(ref[1], found.get(ref[1], ref[2] or "")), value
-            )
-    return found
+            yield key[1:-1] if key.startswith("'") else key, value
 
 
 def _value(match: re.Match[str]) -> str | None:

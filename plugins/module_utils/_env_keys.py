@@ -34,11 +34,16 @@ _ENVIRONMENTS = ("environ", "environb")
 
 
 class Need(NamedTuple):
-    """One variable that is read. ``firm``: without it the program does not start."""
+    """One variable that is read. ``firm``: the code that reads it fails without it.
+
+    Any of ``others`` does in its place, and so does one whose name begins with any of them and ``delimiter``, if set.
+    """
 
     key: str
     how: str
     firm: bool
+    others: tuple[str, ...] = ()
+    delimiter: str = ""
 
 
 def from_python(sources: Mapping[str, str]) -> list[Need]:
@@ -56,17 +61,20 @@ def from_python(sources: Mapping[str, str]) -> list[Need]:
         except (SyntaxError, ValueError, RecursionError):
             continue
     settings = _settings_classes(trees.values())
-    found: dict[str, Need] = {}
+    found: dict[tuple[str, ...], Need] = {}
     for path, tree in sorted(trees.items()):
         optional = _tested(tree)
-        reads = [*_environment_reads(tree), *_settings_fields(tree, settings)]
-        for key, line, firm in reads:
-            if key in optional:
+        reads = [((key,), "", line, firm) for key, line, firm in _environment_reads(tree)]
+        reads += [(names, delimiter, line, True) for names, delimiter, line in _settings_fields(tree, settings)]
+        for names, delimiter, line, firm in reads:
+            if optional & set(names):
                 continue
-            need = Need(key, f"read without a default at {path}:{line}", firm)
-            if key not in found or (firm and not found[key].firm):
-                found[key] = need
-    return [found[key] for key in sorted(found)]
+            need = Need(names[0], f"read without a default at {path}:{line}", firm, names[1:], delimiter)
+            # What can be met in other ways too is another need.
+            same = (*names, delimiter)
+            if same not in found or (firm and not found[same].firm):
+                found[same] = need
+    return [found[same] for same in sorted(found)]
 
 
 def from_javascript(sources: Mapping[str, str]) -> list[Need]:
@@ -114,22 +122,44 @@ def from_example(path: str, text: str) -> list[Need]:
 def missing(
     needs: Iterable[Need], before: Iterable[str], after: Iterable[str], provided: Iterable[str] = ()
 ) -> list[Need]:
-    """Return the needs that would not be met any more.
-
-    What isn't set now either, and does not keep the program from starting, is nothing that the change takes away.
+    """Return the needs that are met, and would not be any more: what the change takes away.
 
     Args:
         needs: of one service.
         before: keys that its files set now.
         after: keys that they would set.
-        provided: keys that it has from elsewhere, such as systemd's ``Environment=``.
+        provided: keys that it has from elsewhere, such as those of files that no restore point touches.
     """
+    now, then = [*before], [*after, *provided]
+    return _by_key(need for need in needs if _met(need, now) and not _met(need, then))
+
+
+def unmet(
+    needs: Iterable[Need], before: Iterable[str], after: Iterable[str], provided: Iterable[str] = ()
+) -> list[Need]:
+    """Return the firm needs that the files meet neither now nor then: what runs does without, or has it elsewhere.
+
+    Args:
+        needs: as for ``missing``, and so are the others.
+    """
+    every = [*before, *after, *provided]
+    return _by_key(need for need in needs if need.firm and not _met(need, every))
+
+
+def _met(need: Need, keys: Iterable[str]) -> bool:
     # pydantic's settings don't tell upper from lower case.
-    have, had = ({key.upper() for key in keys} for keys in ((*after, *provided), before))
+    there = {key.upper() for key in keys}
+    names = [name.upper() for name in (need.key, *need.others)]
+    nested = tuple(f"{name}{need.delimiter.upper()}" for name in names if need.delimiter)
+    return not there.isdisjoint(names) or any(key.startswith(nested) for key in there)
+
+
+def _by_key(needs: Iterable[Need]) -> list[Need]:
+    """One need a key, sorted; a firm one rather than another."""
     found: dict[str, Need] = {}
     for need in needs:
         key = need.key.upper()
-        if key not in have and (need.firm or key in had) and (key not in found or need.firm):
+        if key not in found or (need.firm and not found[key].firm):
             found[key] = need
     return [found[key] for key in sorted(found)]
 
@@ -226,37 +256,46 @@ def _environment_reads(tree: ast.AST) -> Iterator[tuple[str, int, bool]]:
                 yield key, node.lineno, False
 
 
-def _prefix(node: ast.ClassDef) -> str:
-    """``env_prefix`` of a settings class, by ``model_config`` or the older ``class Config``."""
+def _setting(node: ast.ClassDef, name: str) -> str:
+    """``env_prefix`` or the like of a settings class, by ``model_config`` or the older ``class Config``."""
     for part in ast.walk(node):
-        if isinstance(part, ast.keyword) and part.arg == "env_prefix":
+        if isinstance(part, ast.keyword) and part.arg == name:
             return _text(part.value) or ""
-        if isinstance(part, ast.Assign) and any(_name(target) == "env_prefix" for target in part.targets):
+        if isinstance(part, ast.Assign) and any(_name(target) == name for target in part.targets):
             return _text(part.value) or ""
         if isinstance(part, ast.Dict):
             for index, key in enumerate(part.keys):
-                if _text(key) == "env_prefix":
+                if _text(key) == name:
                     return _text(part.values[index]) or ""
     return ""
 
 
-def _field(value: ast.AST | None) -> tuple[bool, str | None]:
-    """Whether a field has a default, and the name that it is read by where that is another one."""
+def _aliases(node: ast.AST | None) -> list[str]:
+    """The names of an alias: a text, a list of them, ``AliasChoices``, or the variable of an ``AliasPath``."""
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [name for part in node.elts for name in _aliases(part)]
+    if isinstance(node, ast.Call):
+        parts = node.args[:1] if _name(node.func) == "AliasPath" else node.args
+        return [name for part in parts for name in _aliases(part)]
+    text = _text(node)
+    return [text] if text else []
+
+
+def _field(value: ast.AST | None) -> tuple[bool, list[str]]:
+    """Whether a field has a default, and the names that it is read by where those are others."""
     if not isinstance(value, ast.Call) or _name(value.func) != "Field":
-        return value is not None and not (isinstance(value, ast.Constant) and value.value is Ellipsis), None
+        return value is not None and not (isinstance(value, ast.Constant) and value.value is Ellipsis), []
     words: dict[str | None, Any] = {word.arg: word.value for word in value.keywords}
     first = value.args[0] if value.args else words.get("default")
     has_default = (
         first is not None and not (isinstance(first, ast.Constant) and first.value is Ellipsis)
     ) or "default_factory" in words
     alias = next((words[name] for name in ("validation_alias", "alias", "env") if name in words), None)
-    if isinstance(alias, ast.Call):
-        alias = alias.args[0] if alias.args else None
-    return has_default, _text(alias)
+    return has_default, _aliases(alias)
 
 
-def _settings_fields(tree: ast.AST, settings: set[str]) -> Iterator[tuple[str, int, bool]]:
-    """The same of the fields of pydantic's settings."""
+def _settings_fields(tree: ast.AST, settings: set[str]) -> Iterator[tuple[tuple[str, ...], str, int]]:
+    """Names, delimiter of nested ones, and line of each field of pydantic's settings that has no default."""
     older = any(
         isinstance(node, ast.ImportFrom)
         and node.module == "pydantic"
@@ -266,15 +305,15 @@ def _settings_fields(tree: ast.AST, settings: set[str]) -> Iterator[tuple[str, i
     for node in ast.walk(tree):
         if not isinstance(node, ast.ClassDef) or node.name not in settings:
             continue
-        prefix = _prefix(node)
+        prefix, delimiter = _setting(node, "env_prefix"), _setting(node, "env_nested_delimiter")
         for line in node.body:
             if not isinstance(line, ast.AnnAssign) or not isinstance(line.target, ast.Name):
                 continue
             name, annotation = line.target.id, ast.dump(line.annotation)
             if name.startswith("_") or name == "model_config" or "'ClassVar'" in annotation:
                 continue
-            has_default, alias = _field(line.value)
+            has_default, aliases = _field(line.value)
             # Before its version 2, pydantic gave Optional fields the default None.
             if has_default or (older and re.search(r"'Optional'|BitOr", annotation)):
                 continue
-            yield alias or f"{prefix}{name}".upper(), line.lineno, True
+            yield tuple(aliases) or (f"{prefix}{name}".upper(),), delimiter, line.lineno

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -47,6 +48,7 @@ _ENVIRONMENT = {
     "group": _MAY_TEXT,
     "selinux": _MAY_TEXT,
     "symlink": _MAY_TEXT,
+    "acl": _MAY_TEXT,
 }
 
 
@@ -175,6 +177,10 @@ def _validate_artifact(artifact: Any) -> None:
 def _validate_environment(artifact: Mapping[str, Any]) -> None:
     for item in artifact["files"]:
         _check(f"its file {item['path']}", item, _ENVIRONMENT)
+        try:
+            base64.b64decode(item.get("acl") or "", validate=True)
+        except ValueError as exc:
+            raise ManifestError(f"its file {item['path']} has no acl that is base64") from exc
     absent, links = artifact["meta"].get("absent", []), artifact["meta"].get("links", {})
     if not isinstance(absent, list) or not all(isinstance(target, str) for target in absent):
         raise ManifestError("its artifact 'environment' has no list of the files that were absent")

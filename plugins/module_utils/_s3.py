@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Optional
 from urllib.parse import unquote_plus
+from xml.sax.saxutils import escape
 
 from ansible_collections.sparklio.rollback.plugins.module_utils import _manifest
 
@@ -21,6 +22,13 @@ class Object(NamedTuple):
     key: str
     size: int
     etag: str
+
+
+class Copied(NamedTuple):
+    """One object that was copied, and what the copy has to be. Without ETag, that is not compared."""
+
+    source: Object
+    copy: Object
 
 
 class Listing(NamedTuple):
@@ -59,6 +67,33 @@ def error_code(body: bytes) -> str | None:
     """The code of an error's XML, such as ``NoSuchKey``, or None. A copy can fail with status 200."""
     match = re.search(rb"<Error>.*?<Code>(\w+)</Code>", body, re.DOTALL)
     return match[1].decode() if match else None
+
+
+def copied_etag(body: bytes) -> str:
+    """The ETag in the answer to a copy, or nothing."""
+    match = re.search(rb"<ETag>(?:\"|&quot;|&#34;)?([\w-]+)", body)
+    return match[1].decode() if match else ""
+
+
+def hides_md5(headers: Mapping[str, str]) -> bool:
+    """Whether an object's ETag has nothing to do with its MD5: it is encrypted with a key of KMS or of the client.
+
+    Args:
+        headers: of an answer about the object, by whichever case.
+    """
+    names = {name.lower(): value for name, value in headers.items()}
+    kind = names.get("x-amz-server-side-encryption", "")
+    return kind.startswith("aws:kms") or "x-amz-server-side-encryption-customer-algorithm" in names
+
+
+def location(region: str) -> bytes:
+    """What is sent to make a bucket in a region. AWS wants it everywhere but in its first, and not there."""
+    if region in ("", "us-east-1"):
+        return b""
+    return (
+        '<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><LocationConstraint>'
+        f"{escape(region)}</LocationConstraint></CreateBucketConfiguration>"
+    ).encode()
 
 
 def snapshot_bucket(bucket: str, point_id: str) -> str:

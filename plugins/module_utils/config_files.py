@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import grp
@@ -22,6 +23,7 @@ ARTIFACT = "environment"
 #: What is larger than this is no environment file.
 MOST_BYTES = 4 << 20
 _SELINUX = "security.selinux"
+_ACL = "system.posix_acl_access"
 
 
 class ConfigError(Exception):
@@ -45,7 +47,7 @@ def look(root: str, target: str) -> _config.State:
     if len(body) > MOST_BYTES:
         raise ConfigError(f"{target} is larger than {MOST_BYTES >> 20} MiB, which no environment file is")
     return _config.State(
-        target, body, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, _context(path), symlink
+        target, body, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, _context(path), symlink, _acl(path)
     )
 
 
@@ -55,6 +57,16 @@ def _context(path: str) -> str | None:
         return os.getxattr(path, _SELINUX).rstrip(b"\0").decode()
     except (OSError, AttributeError):
         return None
+
+
+def _acl(path: str) -> bytes | None:
+    """The POSIX ACL of a file, empty where it has none beside its mode, or None where the system keeps none."""
+    try:
+        return os.getxattr(path, _ACL)
+    except AttributeError:
+        return None
+    except OSError as exc:
+        return b"" if exc.errno == errno.ENODATA else None
 
 
 def _named(lookup: Any, number: int | None) -> str | None:
@@ -113,6 +125,7 @@ def snapshot(root: str, targets: Iterable[str], dest: str) -> dict[str, Any]:
                 "group": _named(grp.getgrgid, state.gid),
                 "selinux": state.selinux,
                 "symlink": state.symlink,
+                "acl": None if state.acl is None else base64.b64encode(state.acl).decode(),
             }
         )
     os.makedirs(dest, mode=0o700, exist_ok=True)
@@ -139,8 +152,9 @@ def _keep(place: str, item: Mapping[str, Any]) -> _config.State:
         mode = int(str(item["mode"]), 8) & 0o7777
     except (KeyError, ValueError) as exc:
         raise ConfigError(f"Restore point {os.path.basename(place)} has no mode for {item['path']}") from exc
+    acl = None if item.get("acl") is None else base64.b64decode(item["acl"])
     return _config.State(
-        str(item["target"]), body, mode, item.get("uid"), item.get("gid"), item.get("selinux"), item.get("symlink")
+        str(item["target"]), body, mode, item.get("uid"), item.get("gid"), item.get("selinux"), item.get("symlink"), acl
     )
 
 
@@ -240,6 +254,16 @@ def _temporary(place: str, run_id: str) -> str:
     return os.path.join(os.path.dirname(place), f".{os.path.basename(place)}.{run_id}.tmp")
 
 
+def _set_acl(path: str, acl: bytes | None) -> None:
+    """Give a file an ACL, or take the one away that it has from its directory. None leaves it."""
+    if acl:
+        if not hasattr(os, "setxattr"):
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+        os.setxattr(path, _ACL, acl)
+    elif acl is not None and _acl(path):
+        os.removexattr(path, _ACL)
+
+
 def _stage(place: str, wanted: _config.State, run_id: str) -> str:
     """Write the new file beside the one that it replaces, with all its attributes. Returns its path."""
     temporary = _temporary(place, run_id)
@@ -259,14 +283,15 @@ def _stage(place: str, wanted: _config.State, run_id: str) -> str:
         )
         if (uid, gid) != (-1, -1):
             os.chown(temporary, uid, gid)
-        # After the owner: a change of owner drops the special bits.
+        _set_acl(temporary, _acl(place) if wanted.acl is None else wanted.acl)
+        # After owner and ACL, which both change bits of it.
         os.chmod(temporary, 0o600 if wanted.mode is None else wanted.mode)
         if wanted.selinux and _context(temporary) not in (None, wanted.selinux):
             os.setxattr(temporary, _SELINUX, wanted.selinux.encode() + b"\0")
     except OSError as exc:
         os.unlink(temporary)
         raise ConfigError(
-            f"{wanted.target} can't get back its owner, mode or SELinux context ({exc.strerror})"
+            f"{wanted.target} can't get back its owner, mode, ACL or SELinux context ({exc.strerror})"
         ) from exc
     return temporary
 

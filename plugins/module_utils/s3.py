@@ -47,11 +47,14 @@ _TRIES = 4
 
 
 class S3Error(Exception):
-    """The object store says no, or nothing. ``code`` is S3's, empty where nothing answered."""
+    """The object store says no, or nothing. ``code`` is S3's, empty where nothing answered.
 
-    def __init__(self, message: str, code: str = "") -> None:
+    ``maybe_done``: the same request was sent before, and nobody knows what came of that.
+    """
+
+    def __init__(self, message: str, code: str = "", maybe_done: bool = False) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.maybe_done = code, maybe_done
 
 
 def read_settings(params: dict[str, Any]) -> dict[str, str]:
@@ -123,7 +126,7 @@ class Store:
         path = f"{self._parts.path}/{quote(bucket)}" + (f"/{quote(key, safe='/-_.~')}" if key else "")
         target = path + (f"?{urlencode(sorted((query or {}).items()), quote_via=quote, safe='-_.~')}" if query else "")
         url = f"{self._parts.scheme}://{self._parts.netloc.rpartition('@')[2]}{target}"
-        problem = S3Error("no answer")
+        problem, maybe_done = S3Error("no answer"), False
         for attempt in range(_TRIES):
             if attempt:
                 time.sleep(0.2 * 2**attempt)
@@ -140,17 +143,20 @@ class Store:
             except (OSError, http.client.HTTPException) as exc:
                 self._local.connection = None
                 why = getattr(exc, "strerror", None) or str(exc) or type(exc).__name__
-                problem = S3Error(f"{self.shown} gave no answer: {why}")
+                problem = S3Error(f"{self.shown} gave no answer: {why}", maybe_done=maybe_done)
                 if isinstance(exc, ConnectionRefusedError):
                     break
+                maybe_done = True
                 continue
             code = _s3.error_code(answer)
             if response.status < 300 and code is None:
                 return response.headers, answer
             code = code or str(response.status)
-            problem = S3Error(f"{self.shown} answered {response.status} ({code}) to {method} in bucket {bucket}", code)
+            told = f"{self.shown} answered {response.status} ({code}) to {method} in bucket {bucket}"
+            problem = S3Error(told, code, maybe_done)
             if response.status < 500 and code not in ("SlowDown", "InternalError"):
                 break
+            maybe_done = maybe_done or code != "SlowDown"
         raise problem
 
     def objects(self, bucket: str, prefix: str = "") -> Iterator[_s3.Object]:
@@ -181,10 +187,25 @@ class Store:
         return True
 
     def create(self, bucket: str) -> None:
-        self.request("PUT", bucket)
+        """Make a bucket, in the region of the settings, or raise S3Error, also where it is there already.
 
-    def copy(self, source: str, item: _s3.Object, bucket: str) -> Optional[_s3.Object]:
-        """Have the server copy one object, with its type and metadata. Returns what was copied.
+        But where it may be what this call made itself, by an attempt whose answer got lost, and is empty, all is well.
+        """
+        body = _s3.location(self._settings["region"])
+        try:
+            self.request("PUT", bucket, body=body)
+        except S3Error as exc:
+            if exc.code == "InvalidLocationConstraint" and body:
+                # Such as Ceph, whose places have names of their own, and which has one that it takes by itself.
+                self.request("PUT", bucket)
+            elif not (exc.code == "BucketAlreadyOwnedByYou" and exc.maybe_done and self._is_empty(bucket)):
+                raise
+
+    def _is_empty(self, bucket: str) -> bool:
+        return next(self.objects(bucket), None) is None
+
+    def copy(self, source: str, item: _s3.Object, bucket: str) -> Optional[_s3.Copied]:
+        """Have the server copy one object, with its type and metadata. Returns what was copied, and what it has to be.
 
         An object that was replaced since it was listed is copied as it is now; None is for one that was deleted.
         """
@@ -197,8 +218,8 @@ class Store:
         for last in (False, True):
             extra = {"x-amz-copy-source": place, "x-amz-copy-source-if-match": f'"{item.etag}"'}
             try:
-                self.request("PUT", bucket, item.key, extra=extra)
-                return item
+                headers, answer = self.request("PUT", bucket, item.key, extra=extra)
+                return _s3.Copied(item, self._to_be(source, item, headers, answer))
             except S3Error as exc:
                 if exc.code in ("NoSuchKey", "404"):
                     return None
@@ -209,6 +230,17 @@ class Store:
                 return None
             item = now
         return None
+
+    def _to_be(self, source: str, item: _s3.Object, headers: http.client.HTTPMessage, answer: bytes) -> _s3.Object:
+        """What the copy of an object has to be: the same, but without ETag where encryption makes that another one."""
+        etag = _s3.copied_etag(answer)
+        if etag == item.etag or "-" in etag + item.etag:
+            return item
+        hidden = _s3.hides_md5(headers)
+        if not hidden:
+            with _gone_is_well():
+                hidden = _s3.hides_md5(self.request("HEAD", source, item.key)[0])
+        return item._replace(etag="") if hidden else item
 
     def head(self, bucket: str, key: str) -> Optional[_s3.Object]:
         """What an object is now, or None."""

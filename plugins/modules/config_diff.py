@@ -12,7 +12,8 @@ description:
   - Finds the restore point by its id, by a time or by the release that ran then; or the copies that people made by hand
     (C(.env.backup.20250115_140000)). Checks that it is whole, the environment files by their SHA-256.
   - Compares by key. No value leaves the host, only how many characters it has and whether it is the same.
-  - Reads which variables the code needs, without running it, and says which of them would be missing.
+  - Reads which variables the code needs, without running it, and says which of them would be missing, and which no
+    file sets now either.
 options:
   root:
     description: Root of the application's git clone.
@@ -119,16 +120,25 @@ services:
   elements: str
   returned: success
 keys:
-  description: Names of the variables that differ or would be missing, by service.
+  description: Names of the variables that differ, would be missing, or are RV(unmet), by service.
   type: dict
   returned: success
 build_keys:
-  description: Those that the frontend's build inlines.
+  description:
+    - Those that the frontend's build inlines, where they differ or refer to one that does (C($NAME), C(${NAME})), in a
+      file that stays too.
   type: list
   elements: str
   returned: success
 missing:
   description: Needed variables that would be missing, each with C(key), C(service) and C(how) it was found.
+  type: list
+  elements: dict
+  returned: success
+unmet:
+  description:
+    - The same of variables that the code reads without a default and that no file sets, neither now nor then. Only of
+      RV(services).
   type: list
   elements: dict
   returned: success
@@ -285,10 +295,10 @@ class Comparison:
         texts = [f"keys: {', '.join(counts)}"] if counts else ["the same keys"] if action == "replace" else []
         return ", ".join(texts + attributes) or "as it is"
 
-    def missing(self) -> tuple[list[dict[str, str]], list[str]]:
-        """Needed variables that would be missing, and how the needed ones were found."""
+    def missing(self) -> tuple[list[dict[str, str]], list[dict[str, str]], list[str]]:
+        """Needed variables that would be missing, those that no file has now either, and how they were found."""
         services = sorted({service for readers in self.params["readers"].values() for service in readers})
-        found, how = [], []
+        found, unmet, how = [], [], []
         for service in services:
             needs: list[_env_keys.Need] = []
             provided: set[str] = set()
@@ -303,15 +313,17 @@ class Comparison:
                     if texts:
                         needs += read
                         how.append(f"{len(read)} read without a default by the {language}code in {directory}")
-                provided = set() if python else self.untouched(directory)
+                if not python:
+                    provided = {key for body in self.untouched(directory) for key in _config.variables(body)}
             for example in self.examples(service):
                 with open(os.path.join(self.root, example), encoding="utf-8", errors="replace") as stream:
                     named = _env_keys.from_example(example, stream.read())
                 needs += named
                 how.append(f"{len(named)} named in {example}")
-            lost = _env_keys.missing(needs, self.keys_of(service, False), self.keys_of(service, True), provided)
-            found += [{"key": need.key, "service": service, "how": need.how} for need in lost]
-        return found, how
+            keys = self.keys_of(service, False), self.keys_of(service, True), provided
+            for rows, which in ((found, _env_keys.missing(needs, *keys)), (unmet, _env_keys.unmet(needs, *keys))):
+                rows += [{"key": need.key, "service": service, "how": need.how} for need in which]
+        return found, unmet, how
 
     def examples(self, service: str) -> list[str]:
         """The example files of a service: one by the name of its file, or the usual one beside it."""
@@ -321,15 +333,25 @@ class Comparison:
                 found[f"{target}.example"] = found[os.path.join(os.path.dirname(target), ".env.example")] = None
         return [name for name in found if os.path.isfile(os.path.join(self.root, name))]
 
-    def untouched(self, directory: str) -> set[str]:
-        """The variables that Next.js reads from files which no restore point touches."""
+    def untouched(self, directory: str) -> list[bytes | None]:
+        """The files that Next.js reads besides, and which no restore point touches."""
         names = {os.path.normpath(os.path.join(directory, name)) for name in _NEXT_FILES} - set(self.params["files"])
-        found: set[str] = set()
+        found = []
         for name in names:
             # What can't be read gives nobody a variable.
             with contextlib.suppress(config_files.ConfigError):
-                found |= set(_config.variables(config_files.look(self.root, name).body))
+                found.append(config_files.look(self.root, name).body)
         return found
+
+    def differing_for_next(self) -> set[str]:
+        """The variables of the frontend that differ as its build reads them."""
+        files = [
+            (self.found[target].body, self.wanted.get(target, self.found[target]).body)
+            for target in self.params["files"]
+            if "frontend" in self.params["readers"].get(target, [])
+        ]
+        directory = self.params["code"].get("frontend")
+        return _config.differing_for_next(files, self.untouched(directory) if directory else [])
 
     def refusals(self) -> list[dict[str, str]]:
         found = []
@@ -352,14 +374,16 @@ class Comparison:
         differing = [item["target"] for item in files if item["action"] in ("replace", "create", "remove")]
         readers = self.params["readers"]
         services = _config.concerned(differing, readers)
-        missing, how = self.missing()
+        missing, unmet, how = self.missing()
+        # What is not started anew is not asked whether it has them from elsewhere, either.
+        unmet = [item for item in unmet if item["service"] in services]
         keys: dict[str, set[str]] = {service: set() for service in services}
         for target in differing:
             changes = self.changes[target]
             for service in readers.get(target, []):
                 keys[service] |= {*changes.changed, *changes.added, *changes.removed}
-        build_keys = _config.matching(keys.get("frontend", ()), self.params["build_keys"])
-        for item in missing:
+        build_keys = _config.matching(self.differing_for_next(), self.params["build_keys"])
+        for item in (*missing, *unmet):
             keys.setdefault(item["service"], set()).add(item["key"])
         lines = [line for target in self.wanted for line in _config.change_lines(target, self.changes[target])]
         unread = [target for target in differing if not readers.get(target)]
@@ -372,6 +396,7 @@ class Comparison:
             },
             "build_keys": build_keys,
             "missing": missing,
+            "unmet": unmet,
             "refusals": self.refusals(),
             "unchanged": all(item["action"] == "none" for item in files),
             "warnings": [f"no service is said to read {target} (rollback_environment_readers)" for target in unread],
@@ -407,6 +432,7 @@ def compare(params: dict[str, Any]) -> dict[str, Any]:
         "keys": {},
         "build_keys": [],
         "missing": [],
+        "unmet": [],
         "unchanged": False,
         "warnings": [],
     }

@@ -9,8 +9,8 @@ module: config_restore
 short_description: Put environment files back by rename, and take that back
 version_added: "0.1.0"
 description:
-  - Writes all files that differ beside those that they replace, each with its mode, owner and SELinux context, and then
-    lets each take its place by one rename. A link stays a link; what it points to is replaced.
+  - Writes all files that differ beside those that they replace, each with its mode, owner, POSIX ACL and SELinux
+    context, and then lets each take its place by one rename. A link stays a link; what it points to is replaced.
   - Everything is compared once more before the first rename. What is put back with O(state=absent) is what
     O(preserved) holds. What somebody wrote meanwhile is copied to O(displaced) first.
 options:

@@ -9,8 +9,8 @@ module: config_snapshot
 short_description: Keep the environment files of the application, byte for byte
 version_added: "0.1.0"
 description:
-  - Copies the environment files with mode 0600, and records size, SHA-256, mode, owner, SELinux context and link text
-    of each. A file that does not exist is recorded as absent.
+  - Copies the environment files with mode 0600, and records size, SHA-256, mode, owner, POSIX ACL, SELinux context and
+    link text of each. A file that does not exist is recorded as absent.
   - Either into a restore point that is being made (O(dest)), or as a restore point of its own (O(restore_point)).
 options:
   root:
@@ -115,6 +115,7 @@ artifact:
         group: sparklio
         selinux: null
         symlink: null
+        acl: ""
 id:
   description: Id of the restore point.
   type: str

@@ -14,7 +14,9 @@ description:
   - A snapshot bucket that is there already is somebody else's, such as that of another host which began a backup in the
     same second. Nothing in it is touched, and the next number makes the name of this one. What is made is noted beside
     O(dest) before, in the restore point, so that only that is ever removed.
-  - Afterwards the copies are compared with what was to be copied, by size and ETag.
+  - Afterwards the copies are compared with what was to be copied, by size and ETag. By size alone where the ETag of
+    the copy is another one by nature, of an object that was uploaded in parts, or that the server says is encrypted
+    with a key of KMS (SSE-KMS).
   - Works with any server that speaks plain S3, such as MinIO. Nothing but Python's standard library is needed.
 options:
   state:
@@ -213,10 +215,10 @@ def make(store: s3.Store, bucket: str, point_id: str, partial: str) -> str:
 
 def copies(
     store: s3.Store, bucket: str, items: list[_s3.Object], snapshot: str, params: dict[str, Any]
-) -> list[_s3.Object]:
+) -> list[_s3.Copied]:
     """Have the server copy the objects, and return those that were still there. The first that fails ends it."""
     share, about, done = transfer.Share(params["progress"]), sum(item.size for item in items), 0
-    copied: list[_s3.Object] = []
+    copied: list[_s3.Copied] = []
     due = 0.0
     with ThreadPoolExecutor(max(1, params["parallel"])) as pool:
         futures = [pool.submit(store.copy, bucket, item, snapshot) for item in items]
@@ -251,8 +253,9 @@ def present(params: dict[str, Any], check: bool) -> dict[str, Any]:
     copied: list[_s3.Object] = []
     if not check:
         snapshot = make(store, bucket, params["id"], os.path.dirname(params["dest"].rstrip("/")))
-        copied = copies(store, bucket, items, snapshot, params)
-        wrong = _s3.differences(copied, store.objects(snapshot))
+        found = copies(store, bucket, items, snapshot, params)
+        copied = [item.source for item in found]
+        wrong = _s3.differences((item.copy for item in found), store.objects(snapshot))
         if wrong:
             raise s3.S3Error(
                 f"{len(wrong)} of {len(copied)} copies in bucket {snapshot} are not what was copied. Run it again"

@@ -104,6 +104,11 @@ def test_a_diff_of_equal_lengths_still_differs():
         (State("f", b"a", 0o600, 1, 1), State("f", b"a", 0o600, 2, 1), "attributes"),
         (State("f", b"a", 0o600, 1, 1, "x"), State("f", b"a", 0o600, 1, 1, None), "none"),
         (State("f", b"a", selinux="x"), State("f", b"a", selinux="y"), "attributes"),
+        (State("f", b"a", acl=b""), State("f", b"a", acl=b"x"), "attributes"),
+        (State("f", b"a", acl=b"x"), State("f", b"a", acl=b""), "attributes"),
+        (State("f", b"a", acl=b"x"), State("f", b"a", acl=b"x"), "none"),
+        (State("f", b"a", acl=b"x"), State("f", b"a"), "none"),
+        (State("f", b"a"), State("f", b"a", acl=b"x"), "none"),
         (State("f", b"a"), State("f", b"a", symlink="../.env"), "attributes"),
         (State("f", b"a", symlink="../.env"), State("f", b"a"), "attributes"),
         (State("f", b"a", 0o600), State("f", b"a"), "none"),
@@ -118,6 +123,26 @@ def test_only_readers_of_what_differs_are_concerned():
     assert _config.concerned(["backend/.env"], readers) == ["backend"]
     assert _config.concerned([".env"], readers) == ["backend", "frontend"]
     assert _config.concerned(["other"], readers) == []
+
+
+@pytest.mark.parametrize(
+    ("is_now", "then", "besides", "keys"),
+    [
+        (b"HOST=a\nURL=$HOST/v1", b"HOST=b\nURL=$HOST/v1", b"", {"HOST", "URL"}),
+        (b"HOST=a\nURL=${HOST}/v1", b"HOST=b\nURL=${HOST}/v1", b"", {"HOST", "URL"}),
+        (b"URL='${HOST:-x}/v1'\nHOST=a", b"URL='${HOST:-x}/v1'\nHOST=b", b"", {"HOST", "URL"}),
+        (b"A=1\nB=$A\nC=x$B", b"A=2\nB=$A\nC=x$B", b"", {"A", "B", "C"}),
+        (b"HOST=a", b"HOST=b", b"URL=$HOST\nOTHER=$PORT", {"HOST", "URL"}),
+        (b"HOST=a\nURL=\\$HOST", b"HOST=b\nURL=\\$HOST", b"", {"HOST"}),
+        (b'HOST=a\nURL="\\$HOST"', b'HOST=b\nURL="\\$HOST"', b"", {"HOST"}),
+        (b"HOST=a\nURL=$HOSTS", b"HOST=b\nURL=$HOSTS", b"", {"HOST"}),
+        (b"URL=${MISSING}", b"URL=", b"", {"URL"}),
+        (b"A=$B\nB=$A", None, b"C=$A", {"A", "B", "C"}),
+        (b"A=1 # x", b"A='1'", b"B=$A", set()),
+    ],
+)
+def test_what_refers_to_another_variable_differs_with_it(is_now, then, besides, keys):
+    assert _config.differing_for_next([(is_now, then)], [besides]) == keys
 
 
 def test_build_keys_are_found_by_their_pattern():
@@ -322,6 +347,7 @@ def facts(**more):
         "services": ["backend"],
         "keys": {"backend": ["A"]},
         "missing": [],
+        "unmet": [],
         "refusals": [],
         "warnings": [],
         "unchanged": False,
@@ -384,6 +410,16 @@ def test_what_a_unit_may_have_by_itself_is_a_warning_and_no_refusal():
     assert plan["refusals"] == []
     (warning,) = plan["warnings"]
     assert warning.startswith("it is not known whether the backend's unit sets DB by itself")
+
+
+def test_what_is_met_neither_now_nor_then_is_warned_of():
+    unmet = {"diff": {"unmet": [{"key": "SEED", "service": "backend", "how": "x"}]}}
+    plan = _config.level2(facts(**unmet))
+    assert plan["refusals"] == []
+    assert plan["warnings"] == ["no file sets, now or then, what some code fails without: SEED for the backend (x)"]
+    assert _config.level2(facts(**unmet, settings={"allow_missing": ["seed"]}))["warnings"] == []
+    elsewhere = _config.level2(facts(**unmet, backend={"overridden": ["SEED"]}))["warnings"]
+    assert not any("no file sets" in text for text in elsewhere)
 
 
 def test_what_is_the_same_is_never_refused():

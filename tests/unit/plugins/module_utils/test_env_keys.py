@@ -144,7 +144,8 @@ def test_an_example_names_what_it_gives_a_value():
         (["A", "B"], ["A"], [], ["B"]),
         (["A", "B"], ["B"], [], ["A"]),
         (["A"], ["A"], [], []),
-        ([], [], [], ["A"]),
+        ([], [], [], []),
+        (["B"], [], [], ["B"]),
         (["A", "B"], [], ["A"], ["B"]),
         (["a", "b"], ["a", "b"], [], []),
     ],
@@ -152,6 +153,48 @@ def test_an_example_names_what_it_gives_a_value():
 def test_what_would_be_missing(before, after, provided, lost):
     found = _env_keys.missing([Need("A", "firm", True), Need("B", "soft", False)], before, after, provided)
     assert [need.key for need in found] == lost
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "provided", "unmet"),
+    [([], [], [], ["A"]), (["A"], [], [], []), ([], ["a"], [], []), ([], [], ["A"], []), (["B"], ["B"], [], ["A"])],
+)
+def test_what_is_met_neither_now_nor_then_is_told_where_it_is_firm(before, after, provided, unmet):
+    found = _env_keys.unmet([Need("A", "firm", True), Need("B", "soft", False)], before, after, provided)
+    assert [need.key for need in found] == unmet
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lost", "unmet"),
+    [
+        ({"ONE", "DB__HOST"}, {"TWO", "db__port"}, [], []),
+        ({"TWO", "DB__HOST"}, {"DB__HOST"}, ["ONE"], []),
+        ({"THREE", "DB"}, {"THREE"}, ["DB"], []),
+        ({"DB__HOST", "TWO"}, {"DBX", "TWO"}, ["DB"], []),
+        ({"DB_HOST"}, {"DB_HOST"}, [], ["DB", "ONE"]),
+    ],
+)
+def test_other_names_and_nested_ones_do_too(before, after, lost, unmet):
+    text = (
+        "class Settings(BaseSettings):\n    model_config = SettingsConfigDict(env_nested_delimiter='__')\n    db: Db\n"
+        "    a: str = Field(validation_alias=AliasChoices('ONE', 'TWO', AliasPath('THREE', 0, 'x')))\n"
+    )
+    found = _env_keys.from_python({"a.py": text})
+    assert [need.key for need in _env_keys.missing(found, before, after)] == lost
+    assert [need.key for need in _env_keys.unmet(found, before, after)] == unmet
+
+
+def test_a_name_that_is_read_by_itself_too_must_be_there():
+    text = "class S(BaseSettings):\n    a: str = Field(alias=AliasChoices('ONE', 'TWO'))\n"
+    found = _env_keys.from_python({"a.py": text, "b.py": "os.environ['ONE']"})
+    assert [need.how[-6:] for need in _env_keys.missing(found, ["ONE", "TWO"], ["TWO"])] == ["b.py:1"]
+    assert _env_keys.missing(found, ["ONE", "TWO"], ["ONE"]) == []
+
+
+@pytest.mark.parametrize("alias", ["env=['ONE', 'TWO']", "validation_alias=AliasPath('ONE', 'TWO')", "alias=name"])
+def test_aliases_of_other_kinds(alias):
+    found = _env_keys.from_python({"a.py": f"class S(BaseSettings):\n    a: str = Field({alias})\n"})[0]
+    assert (found.key, *found.others) == {"e": ("ONE", "TWO"), "v": ("ONE",), "a": ("A",)}[alias[0]]
 
 
 @given(st.text(max_size=80))

@@ -28,6 +28,7 @@ GOOD = {
 PROOF = {"at": "2025-01-15T07:00:09Z", "how": "restore", "result": "pass", "seconds": 1.5}
 ENVIRONMENT = {"name": "environment", "type": "environment", "path": "environment", "size": 0, "seconds": 0.1}
 ENVIRONMENT = {**ENVIRONMENT, "files": [], "meta": {"absent": [".env"], "links": {".env": "../.env"}}}
+ENV_FILE = {**FILE, "target": ".env", "mode": "0600"}
 
 
 def changed(*path, value):
@@ -51,6 +52,8 @@ def test_a_good_one_survives_being_written_and_read():
         changed("verified", value=PROOF),
         changed("backup_tag", value="v4.0.20250115-070000"),
         changed("release", value={}),
+        # The field acl came later than the rest.
+        changed("artifacts", value=[{**ENVIRONMENT, "files": [ENV_FILE, {**ENV_FILE, "acl": "AgAAAA=="}]}]),
         changed("artifacts", value=[ENVIRONMENT, {**ENVIRONMENT, "name": "redis", "seconds": 1}]),
         {name: value for name, value in GOOD.items() if name not in ("made_by", "message", "host", "verified")},
     ],
@@ -102,6 +105,8 @@ def test_a_newer_version_is_refused_and_both_are_named():
         (changed("artifacts", 0, "meta", value=[]), "no meta that is a JSON object"),
         (changed("artifacts", value=[{**ENVIRONMENT, "meta": {"absent": {}}}]), "no list of the files"),
         (changed("artifacts", value=[{**ENVIRONMENT, "meta": {"links": []}}]), "no table of the links"),
+        (changed("artifacts", value=[{**ENVIRONMENT, "files": [{**ENV_FILE, "acl": 1}]}]), "no acl that is a text"),
+        (changed("artifacts", value=[{**ENVIRONMENT, "files": [{**ENV_FILE, "acl": "%"}]}]), "no acl that is base64"),
         (changed("artifacts", value=[{**ENVIRONMENT, "files": [FILE]}]), "its file redis/dump.rdb has no target"),
         (
             changed("artifacts", value=[{**ENVIRONMENT, "files": [{**FILE, "target": ".env", "uid": "0"}]}]),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import base64
+import errno
 import json
 import os
 import stat
+import struct
 
 import pytest
 from ansible_collections.sparklio.rollback.plugins.module_utils import config_files, restore_points
@@ -466,6 +469,27 @@ def test_a_key_that_the_code_needs_must_stay(app, keep, diff):
     ]
 
 
+def test_what_runs_without_a_key_goes_on_without_it(app, keep, diff):
+    for name, text in {
+        "backend/scripts/seed.py": "import os\nTOKEN = os.environ['SEED_TOKEN']\n",
+        "frontend/seed.py": "import os\nTOKEN = os.environ['OTHER_TOKEN']\n",
+    }.items():
+        (app.root / name).parent.mkdir(exist_ok=True)
+        (app.root / name).write_text(text)
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    found = diff(restore_point=point["id"])
+    assert (found["missing"], found["refusals"]) == ([], [])
+    assert found["unmet"] == [
+        {"key": "SEED_TOKEN", "service": "backend", "how": "read without a default at backend/scripts/seed.py:2"}
+    ]
+    assert found["keys"] == {"backend": ["DATABASE_URL", "SEED_TOKEN"]}
+    # What is there, and would go away, may be needed.
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\nSEED_TOKEN=x\n")
+    found = diff(restore_point=point["id"])
+    assert ([item["key"] for item in found["missing"]], found["unmet"]) == (["SEED_TOKEN"], [])
+
+
 def test_a_key_may_come_from_another_file_of_the_same_service(app, keep, diff):
     write(app.root / "backend/.env", b"OTHER=1\n")
     write(app.root / ".env", b"DATABASE_URL=x\nS3_KEY=y\n")
@@ -515,6 +539,22 @@ def test_a_public_variable_of_the_frontend_means_a_build(app, keep, diff):
     write(app.root / "frontend/.env.local", b"NEXT_PUBLIC_API_URL=b\nSECRET=1\n")
     found = diff(restore_point=point["id"])
     assert (found["services"], found["build_keys"]) == (["frontend"], ["NEXT_PUBLIC_API_URL"])
+
+
+@pytest.mark.parametrize("place", [".env.local", ".env.production"])
+def test_a_public_variable_that_refers_to_another_means_a_build(app, keep, diff, place):
+    def local(host):
+        public = b"NEXT_PUBLIC_API_URL=$API_HOST/v1\n"
+        write(app.root / "frontend/.env.production", public if place == ".env.production" else b"OTHER=1\n")
+        write(
+            app.root / "frontend/.env.local", b"API_HOST=%s\nSECRET=$X\n" % host + (public if place[5] == "l" else b"")
+        )
+
+    local(b"http://old")
+    point = keep()
+    local(b"http://new")
+    found = diff(restore_point=point["id"])
+    assert (found["keys"], found["build_keys"]) == ({"frontend": ["API_HOST"]}, ["NEXT_PUBLIC_API_URL"])
 
 
 def test_no_value_is_told(app, keep, diff, restore):
@@ -702,6 +742,104 @@ def test_the_selinux_context_is_kept_and_put_back(app, keep, restore, monkeypatc
     write(app.root / ".env", b"A=1\n")
     restore(point)
     assert given_ == [("security.selinux", b"etc_t\0")]
+
+
+#: POSIX ACL as Linux keeps it, of mode 0640: the group has no right, user 54321 may read.
+ACL = struct.pack("<I", 2) + b"".join(
+    struct.pack("<HHI", *entry)
+    for entry in ((1, 6, 0xFFFFFFFF), (2, 4, 54321), (4, 0, 0xFFFFFFFF), (16, 4, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF))
+)
+
+
+@pytest.fixture
+def acl(app):
+    """Give an environment file the ACL, or look at it; skips where the file system has none."""
+    if not hasattr(os, "setxattr"):
+        pytest.skip("Linux only")
+
+    def of(name, value=None, kind="access"):
+        try:
+            if value is not None:
+                os.setxattr(app.root / name, f"system.posix_acl_{kind}", value)
+            return os.getxattr(app.root / name, f"system.posix_acl_{kind}")
+        except OSError as exc:
+            if exc.errno == errno.ENOTSUP:
+                pytest.skip("no ACLs here")
+            assert exc.errno == errno.ENODATA
+            return b""
+
+    return of
+
+
+def test_an_acl_is_kept_put_back_and_given_to_what_replaces_the_file(app, acl, keep, restore):
+    acl("backend/.env", ACL)
+    point = keep()
+    item = restore_points.read(str(app.backups / point["id"]))["artifacts"][0]["files"][1]
+    assert (item["mode"], base64.b64decode(item["acl"])) == ("0640", ACL)
+    os.unlink(app.root / "backend/.env")
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n", 0o600)
+    _result, undo = restore(point)
+    assert acl("backend/.env") == ACL and app.state_of("backend/.env")[1] == "0o640"
+    undo()
+    assert acl("backend/.env") == b"" and app.state_of("backend/.env")[1] == "0o600"
+
+
+def test_an_acl_is_compared_and_is_back_after_the_undo(app, acl, keep, diff, restore):
+    point = keep()
+    acl("backend/.env", ACL)
+    os.chmod(app.root / "backend/.env", 0o600)
+    found = diff(restore_point=point["id"])
+    assert [item["does"] for item in found["files"]][1] == "no ACL (rights of further users) any more"
+    _result, undo = restore(point)
+    assert acl("backend/.env") == b""
+    undo()
+    assert acl("backend/.env")[4:].count(struct.pack("<HHI", 2, 4, 54321)) == 1
+
+
+def test_the_acl_that_a_directory_gives_is_not_given_to_what_had_none(app, acl, keep, restore):
+    acl("backend", ACL, "default")
+    os.chmod(app.root / "backend/.env", 0o640)
+    point = keep()
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n", 0o600)
+    restore(point)
+    assert acl("backend/.env") == b"" and app.state_of("backend/.env")[1] == "0o640"
+
+
+def test_where_the_acl_of_then_is_not_known_the_file_keeps_its_own(app, acl, keep, diff, restore):
+    point = keep()
+    path = app.backups / point["id"] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for item in manifest["artifacts"][0]["files"]:
+        del item["acl"]
+        item["mode"] = "0640"
+    path.write_text(json.dumps(manifest))
+    write(app.root / "backend/.env", b"DATABASE_URL=new\nS3_KEY=k\n")
+    acl("backend/.env", ACL)
+    restore(point)
+    assert acl("backend/.env") == ACL and app.state_of("backend/.env")[0] == b"DATABASE_URL=old\nS3_KEY=k\n"
+    assert diff(restore_point=point["id"])["unchanged"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOTSUP, None])
+def test_without_acls_nothing_is_other(app, keep, diff, restore, monkeypatch, code):
+    def refuse(path, name, *more):
+        raise OSError(code, os.strerror(code))
+
+    for name in ("getxattr", "setxattr", "removexattr"):
+        if code:
+            monkeypatch.setattr(config_files.os, name, refuse, raising=False)
+        else:
+            monkeypatch.delattr(config_files.os, name, raising=False)
+    point = keep()
+    assert restore_points.read(str(app.backups / point["id"]))["artifacts"][0]["files"][0]["acl"] is None
+    write(app.root / ".env", b"A=1\n")
+    restore(point)
+    assert diff(restore_point=point["id"])["unchanged"]
+    # What had one somewhere else must not be opened to its group by the mode alone.
+    wanted = config_files.look(str(app.root), ".env")._replace(acl=ACL)
+    with pytest.raises(config_files.ConfigError, match="can't get back its owner, mode, ACL"):
+        config_files.put(str(app.root), [wanted], "run", str(app.state / "removed"))
+    assert not list(app.root.rglob("*.tmp"))
 
 
 def test_a_full_disk_changes_nothing(app, keep, restore, monkeypatch):

@@ -22,11 +22,16 @@ SECRET = "canary-secret-key"
 
 
 class Server:
-    """As much of S3 as it takes, with pages of two objects. ``faults`` answer a method and path instead."""
+    """As much of S3 as it takes, with pages of two objects. ``faults`` answer a method and path instead.
+
+    ``on_create`` answer once a bucket was made, ``kms`` are buckets whose objects are encrypted with a key of KMS, and
+    ``places`` the regions that it knows, if not all.
+    """
 
     def __init__(self):
         self.buckets = {"sparklio-assets": {}}
         self.faults, self.on_copy, self.asked, self.lock = {}, [], [], Lock()
+        self.on_create, self.bodies, self.kms, self.places = [], [], set(), None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -79,8 +84,7 @@ class Server:
 
             def s3_put(self, bucket, key, query):
                 if not key:
-                    outer.buckets[bucket] = {}
-                    return self.reply(200)
+                    return self.create(bucket, self.rfile.read(int(self.headers["Content-Length"])).decode())
                 source, _slash, name = unquote(self.headers["x-amz-copy-source"]).lstrip("/").partition("/")
                 if outer.on_copy:
                     outer.on_copy.pop(0)()
@@ -89,12 +93,26 @@ class Server:
                 if self.headers["x-amz-copy-source-if-match"].strip('"') != outer.etag(source, name):
                     return self.error(412, "PreconditionFailed")
                 outer.buckets[bucket][key] = outer.buckets[source][name]
-                self.reply(200, b"<CopyObjectResult/>")
+                answer = f"<CopyObjectResult><ETag>&quot;{outer.etag(bucket, key)}&quot;</ETag></CopyObjectResult>"
+                self.reply(200, answer.encode(), **self.encryption(bucket))
+
+            def create(self, bucket, body):
+                outer.bodies.append(body)
+                if outer.places is not None and body and not any(place in body for place in outer.places):
+                    return self.error(400, "InvalidLocationConstraint")
+                if bucket in outer.buckets:
+                    return self.error(409, "BucketAlreadyOwnedByYou")
+                outer.buckets[bucket] = {}
+                return outer.on_create.pop(0)(self) if outer.on_create else self.reply(200)
+
+            def encryption(self, bucket):
+                return {"x-amz-server-side-encryption": "aws:kms" if bucket in outer.kms else "AES256"}
 
             def s3_head(self, bucket, key, query):
                 if key not in outer.buckets[bucket]:
                     return self.reply(404)
-                self.reply(200, size=len(outer.buckets[bucket][key]), ETag=f'"{outer.etag(bucket, key)}"')
+                about = {"ETag": f'"{outer.etag(bucket, key)}"', **self.encryption(bucket)}
+                self.reply(200, size=len(outer.buckets[bucket][key]), **about)
 
             def s3_delete(self, bucket, key, query):
                 if key:
@@ -113,7 +131,8 @@ class Server:
         Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()
 
     def etag(self, bucket, key):
-        return hashlib.md5(self.buckets[bucket][key]).hexdigest()
+        salt = bucket.encode() if bucket in self.kms else b""
+        return hashlib.md5(salt + self.buckets[bucket][key]).hexdigest()
 
 
 @pytest.fixture
@@ -215,8 +234,32 @@ def test_refusals_name_their_cure(server, snapshot, fault, message):
 
 
 def test_a_copy_that_is_not_the_same_is_found(server, snapshot, monkeypatch):
-    monkeypatch.setattr(s3.Store, "copy", lambda self, source, item, bucket: item)
+    monkeypatch.setattr(s3.Store, "copy", lambda self, source, item, bucket: _s3.Copied(item, item))
     assert "5 of 5 copies" in snapshot()["msg"]
+
+
+@pytest.mark.parametrize("kms", [["sparklio-assets"], [SNAPSHOT], ["sparklio-assets", SNAPSHOT]])
+def test_encrypted_objects_are_compared_by_size(server, snapshot, tmp_path, kms):
+    server.kms.update(kms)
+    artifact = snapshot()["artifact"]
+    assert artifact["meta"]["objects"] == 5
+    # The list has what tells two restore points apart.
+    lines = [json.loads(line) for line in (tmp_path / "objects/objects.jsonl").read_text().splitlines()]
+    assert {item["key"]: item["etag"] for item in lines} == {
+        key: server.etag("sparklio-assets", key) for key in server.buckets["sparklio-assets"]
+    }
+    assert _s3.differences([_s3.Object("c", 4, "")], [_s3.Object("c", 5, "x")]) == ["c"]
+
+
+def test_only_encryption_lets_an_etag_differ(server, snapshot, monkeypatch):
+    etag = server.etag
+    # As if the server had mixed up two copies of the same size.
+    monkeypatch.setattr(
+        server, "etag", lambda place, key: "0" * 32 if (place, key) == (SNAPSHOT, "c") else etag(place, key)
+    )
+    assert "1 of 5 copies" in snapshot()["msg"]
+    assert f"HEAD /sparklio-assets/{quote('c')}" in server.asked
+    assert sum(line.startswith("HEAD") for line in server.asked) == 1
 
 
 def test_nothing_listens_or_nothing_is_set(snapshot, call, tmp_path, port):
@@ -246,6 +289,81 @@ def test_a_bucket_of_somebody_else_is_not_touched(server, snapshot, tmp_path, mo
     assert server.buckets[f"{SNAPSHOT}-2"] == server.buckets["sparklio-assets"]
     assert snapshot(state="absent", snapshots=[f"{SNAPSHOT}-2"])["removed"] == [f"{SNAPSHOT}-2"]
     assert server.buckets[SNAPSHOT] == {"theirs": b"x"}
+
+
+def answer_lost(handler):
+    handler.close_connection = True
+
+
+@pytest.mark.parametrize("answer", [lambda handler: handler.error(500, "InternalError"), answer_lost])
+@pytest.mark.parametrize("noted", [False, True])
+def test_a_bucket_that_was_made_without_an_answer_is_its_own(server, snapshot, tmp_path, answer, noted):
+    if noted:
+        restore_points.note(str(tmp_path), "objects", SNAPSHOT)
+    server.on_create = [answer]
+    assert snapshot()["artifact"]["meta"]["snapshot"] == SNAPSHOT
+    assert restore_points.elsewhere(str(tmp_path)) == {"objects": SNAPSHOT}
+    assert list(server.buckets) == ["sparklio-assets", SNAPSHOT]
+
+
+@pytest.mark.parametrize("answer", [(500, "InternalError"), (503, "SlowDown")])
+def test_a_bucket_that_another_host_made_meanwhile_is_not_its_own(server, snapshot, tmp_path, monkeypatch, answer):
+    has = s3.Store.has
+    monkeypatch.setattr(s3.Store, "has", lambda self, name: name != SNAPSHOT and has(self, name))
+    # After a fault it may be its own, where nothing is in it. One that asks to wait has made nothing.
+    theirs = {"theirs": b"x"} if answer[0] == 500 else {}
+    server.buckets[SNAPSHOT] = dict(theirs)
+    server.faults = {("PUT", SNAPSHOT, False): [answer]}
+    assert snapshot()["artifact"]["meta"]["snapshot"] == f"{SNAPSHOT}-2"
+    assert restore_points.elsewhere(str(tmp_path)) == {"objects": f"{SNAPSHOT}-2"}
+    assert server.buckets[SNAPSHOT] == theirs
+
+
+@pytest.mark.parametrize(
+    ("region", "places", "sent"),
+    [
+        ("us-east-1", None, [None]),
+        ("eu-central-1", None, ["eu-central-1"]),
+        ("eu-central-1", ["default"], ["eu-central-1", None]),
+    ],
+)
+def test_the_bucket_is_made_in_the_region(server, snapshot, region, places, sent):
+    server.places = places
+    assert snapshot(region=region)["artifact"]["meta"]["snapshot"] == SNAPSHOT
+    found = [re.search("<LocationConstraint>(.*)</LocationConstraint>", body) for body in server.bodies]
+    assert [match[1] if match else None for match in found] == sent
+
+
+def test_what_a_region_is_called_stays_text():
+    assert b"<LocationConstraint>a&lt;b</" in _s3.location("a<b") and _s3.location("") == b""
+
+
+@pytest.mark.parametrize(
+    ("headers", "hidden"),
+    [
+        ({}, False),
+        ({"x-amz-server-side-encryption": "AES256"}, False),
+        ({"X-Amz-Server-Side-Encryption": "aws:kms"}, True),
+        ({"x-amz-server-side-encryption": "aws:kms:dsse"}, True),
+        ({"x-amz-server-side-encryption-customer-algorithm": "AES256"}, True),
+    ],
+)
+def test_which_encryption_makes_an_etag_that_is_no_md5(headers, hidden):
+    assert _s3.hides_md5(headers) is hidden
+
+
+@pytest.mark.parametrize(
+    ("body", "etag"),
+    [
+        (b'<CopyObjectResult><ETag>"0a"</ETag></CopyObjectResult>', "0a"),
+        (b"<CopyObjectResult><ETag>&#34;0a-2&#34;</ETag></CopyObjectResult>", "0a-2"),
+        (b"<ETag>&quot;0a&quot;</ETag>", "0a"),
+        (b"<ETag>0a</ETag>", "0a"),
+        (b"<CopyObjectResult/>", ""),
+    ],
+)
+def test_the_etag_of_a_copy_is_read(body, etag):
+    assert _s3.copied_etag(body) == etag
 
 
 def test_the_number_goes_on_from_that_of_the_id(server, snapshot):
