@@ -788,6 +788,14 @@ def flip(app: Application) -> str:
     return item["path"]
 
 
+def test_who_is_in_the_way_of_a_copy(cluster):
+    """Clients, and workers of extensions and subscriptions; of a hidden session only the user is known."""
+    there = "VALUES (10, 'client backend'), (11, NULL), (12, 'pg_cron'), (13, 'logical replication worker'), "
+    gone = "(14, 'parallel worker'), (NULL, 'autovacuum worker'), (NULL, NULL)"
+    asked = f"SELECT string_agg(a.usesysid::text, ' ' ORDER BY 1) FROM ({there}{gone}) AS a (usesysid, backend_type)"
+    assert cluster.sql(f"{asked} WHERE {_readiness.IN_THE_WAY}").split() == ["10", "11", "12", "13"]
+
+
 def test_a_database_whose_collation_has_another_version_by_now_is_copied(app):
     """As after an upgrade of the operating system, which the server only warns of until somebody copies it."""
     app.cluster.sql("UPDATE pg_database SET datcollversion = '1.0' WHERE datname = 'shop'")

@@ -186,3 +186,29 @@ def test_without_a_rehearsal_the_version_table_may_change_by_its_own_name():
     for table, full in (("own.v", "own.v"), ("v", "public.v")):
         found = made("{{ __alembic_downgrade_may_change }}", preflight_schema={"version_table": table}, **more)
         assert found == [full]
+
+
+@pytest.mark.parametrize(("act", "title"), [
+    ("validate", "Validate | Every foreign key, index and constraint must hold"),
+    ("check", "Check | Ask what does not hold before it, where no rehearsal will"),
+])  # fmt: skip
+def test_what_took_long_in_the_rehearsal_may_take_as_long_again(act, title):
+    options = task(act, title)["sparklio.rollback.pg_integrity"]
+    for name in ("question_timeout", "deadline"):
+        assert made(options[name], alembic_downgrade_deadline=9000) == 9000
+
+
+@pytest.mark.parametrize(
+    ("dry", "dropped", "outcome", "says"),
+    [
+        (False, "shop_parked_1", "purged", ["Dropped: shop_parked_1", "can't be undone any more"]),
+        (True, "schema shop_salvage_1", "planned", ["Would drop: schema", "can't be undone then"]),
+        (False, "shop_undone_1", "purged", ["Dropped: shop_undone_1", "Run r1 was undone before"]),
+    ],
+)
+def test_what_a_purge_came_to(dry, dropped, outcome, says):
+    fact = task("purge", "Purge | Remember it")["ansible.builtin.set_fact"]
+    known = {"ansible_check_mode": dry, "alembic_downgrade_purge": "r1"}
+    found = made(fact, **known, __alembic_downgrade_purged={"purged": [dropped]})
+    assert found["alembic_downgrade_finished"]["outcome"] == outcome
+    assert all(text in found["alembic_downgrade_finished"]["message"] for text in says)

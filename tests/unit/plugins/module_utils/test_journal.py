@@ -309,6 +309,18 @@ def test_of_several_runs_the_last_is_taken_back_first(state):
     assert state.may_reopen(A) == A
 
 
+def test_a_later_run_that_was_purged_bars_no_earlier_one(state):
+    """It can't be undone first any more, and what the earlier one put aside is still there."""
+    over(state, A)
+    over(state, B)
+    with pytest.raises(RunError, match=f"Run {B} changed the system after run {A}"):
+        state.may_reopen(A)
+    over(state, C, "purged", ("purged", {"run": B, "what": ["shop_parked"]}), steps=())
+    assert state.may_reopen(A) == A
+    with pytest.raises(RunError, match=f"What run {B} put aside was purged"):
+        state.may_reopen(B)
+
+
 def test_a_run_whose_database_was_purged_is_refused_before_anything_is_stopped(state):
     over(state, A)
     over(state, B, "purged", ("purged", {"run": A, "what": ["shop_parked"]}), steps=())
