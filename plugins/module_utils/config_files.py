@@ -22,6 +22,17 @@ from ansible_collections.sparklio.rollback.plugins.module_utils import _config, 
 ARTIFACT = "environment"
 #: What is larger than this is no environment file.
 MOST_BYTES = 4 << 20
+#: Option of a module that tells which variables of environment files a service has by itself, or gives it their values.
+VARIABLES_SPEC: dict[str, Any] = {
+    "type": "dict",
+    "default": {},
+    "options": {
+        "files": {"type": "list", "elements": "path", "default": []},
+        # Names, nothing secret.
+        "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    },
+    "apply_defaults": True,
+}
 _SELINUX = "security.selinux"
 _ACL = "system.posix_acl_access"
 

@@ -308,16 +308,7 @@ def main() -> None:
             "executable": {"type": "str", "default": "pm2"},
             "chdir": {"type": "path", "required": True},
             "url": {"type": "str"},
-            "variables": {
-                "type": "dict",
-                "default": {},
-                "options": {
-                    "files": {"type": "list", "elements": "path", "default": []},
-                    # Names, nothing secret.
-                    "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-                },
-                "apply_defaults": True,
-            },
+            "variables": config_files.VARIABLES_SPEC,
             "since": {"type": "float"},
             "timeout": {"type": "int", "default": 90},
             "journal": JOURNAL_SPEC,

@@ -522,16 +522,7 @@ def main() -> None:
             "log": {"type": "path"},
             "url": {"type": "str"},
             "reload": {"type": "bool", "default": True},
-            "renew": {
-                "type": "dict",
-                "default": {},
-                "options": {
-                    "files": {"type": "list", "elements": "path", "default": []},
-                    # Names, nothing secret.
-                    "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-                },
-                "apply_defaults": True,
-            },
+            "renew": config_files.VARIABLES_SPEC,
             "since": {"type": "float"},
             "stop_timeout": {"type": "int", "default": 30},
             "start_timeout": {"type": "int", "default": 60},

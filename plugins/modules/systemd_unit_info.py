@@ -130,16 +130,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "variables": {
-                "type": "dict",
-                "default": {},
-                "options": {
-                    "files": {"type": "list", "elements": "path", "default": []},
-                    # Names, nothing secret.
-                    "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-                },
-                "apply_defaults": True,
-            },
+            "variables": config_files.VARIABLES_SPEC,
         },
         supports_check_mode=True,
     )
